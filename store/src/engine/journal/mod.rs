@@ -1,0 +1,1 @@
+//! The default engine: a segmented, append-only journal.

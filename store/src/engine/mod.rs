@@ -1,0 +1,228 @@
+//! What an embedded database must offer to carry a box, and the engines that do.
+//!
+//! An engine is a map from [`Key`] to a record (a short head and a body) with an atomic, durable [`Engine::apply`].
+//! It is synchronous, knows nothing of messages, and is driven by one writer at a time while any number of threads
+//! read. Everything that makes a box out of it stands once, in `box/`. This seam may change at any release.
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::{Durability, Error};
+
+pub mod journal;
+pub mod memory;
+#[cfg(feature = "sled")]
+pub mod sled;
+
+/// A record's name. Ordered by family, then number, then part.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The kind of record; `box/keys` lists them.
+    pub family: u8,
+    /// Which one of its kind.
+    pub number: u64,
+    /// Which part of it.
+    pub part: u32,
+}
+
+impl Key {
+    /// The key with these three parts.
+    #[must_use]
+    pub const fn new(family: u8, number: u64, part: u32) -> Self {
+        Self { family, number, part }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.family, self.number, self.part)
+    }
+}
+
+/// A stored record. The head is what recovery reads; the body is opaque to everybody but its reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// At most [`HEAD_BYTES_MAX`].
+    pub head: Bytes,
+    /// At most [`BODY_BYTES_MAX`].
+    pub body: Bytes,
+}
+
+/// The longest head.
+pub const HEAD_BYTES_MAX: usize = 1024 * 1024;
+/// The longest body of one record.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Changes that an engine applies together, in order. Reused from group to group to spare allocations.
+#[derive(Debug, Default)]
+pub struct WriteSet {
+    entries: Vec<Entry>,
+    heads: Vec<u8>,
+    body_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Put { key: Key, head: Range<usize>, body: Bytes },
+    Delete { key: Key },
+    DeleteBelow { family: u8, number: u64 },
+}
+
+/// One change of a [`WriteSet`].
+#[derive(Debug, Clone, Copy)]
+pub enum Write<'a> {
+    /// Store a record under a key, over the one that is there.
+    Put {
+        /// Its name.
+        key: Key,
+        /// Its head.
+        head: &'a [u8],
+        /// Its body.
+        body: &'a Bytes,
+    },
+    /// Remove the record of a key; nothing happens where there is none.
+    Delete {
+        /// Its name.
+        key: Key,
+    },
+    /// Remove every record of a family whose number is below a bound.
+    DeleteBelow {
+        /// The family.
+        family: u8,
+        /// The lowest number that stays.
+        number: u64,
+    },
+}
+
+impl WriteSet {
+    /// Adds a put whose head `encode` appends to the buffer it is given.
+    pub fn put(&mut self, key: Key, body: Bytes, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.heads.len();
+        encode(&mut self.heads);
+        self.body_bytes += body.len();
+        self.entries.push(Entry::Put { key, head: start..self.heads.len(), body });
+    }
+
+    /// Adds a delete.
+    pub fn delete(&mut self, key: Key) {
+        self.entries.push(Entry::Delete { key });
+    }
+
+    /// Adds a delete of every record of `family` with a number below `number`.
+    pub fn delete_below(&mut self, family: u8, number: u64) {
+        self.entries.push(Entry::DeleteBelow { family, number });
+    }
+
+    /// The changes, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Write<'_>> {
+        self.entries.iter().map(|entry| match entry {
+            Entry::Put { key, head, body } => {
+                Write::Put { key: *key, head: self.heads.get(head.clone()).unwrap_or_default(), body }
+            }
+            Entry::Delete { key } => Write::Delete { key: *key },
+            Entry::DeleteBelow { family, number } => Write::DeleteBelow { family: *family, number: *number },
+        })
+    }
+
+    /// How many changes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bytes of all heads and bodies.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.heads.len() + self.body_bytes
+    }
+
+    /// Forgets every change and keeps the room for the next ones.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.heads.clear();
+        self.body_bytes = 0;
+    }
+}
+
+/// Figures of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineStats {
+    /// Bytes its files take, with what is kept for reuse.
+    pub disk_bytes: u64,
+    /// Records it holds.
+    pub records: u64,
+    /// Flushes since it was opened.
+    pub flushes: u64,
+}
+
+/// Stored bytes that cannot be trusted, as found while opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// How much of it.
+    pub bytes: u64,
+    /// The record that was there, where that can still be told.
+    pub key: Option<Key>,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// An ordered map of records with atomic, durable writes.
+pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// The engine's name in configuration.
+    fn name(&self) -> &'static str;
+
+    /// Calls `visit` with the key and the head of every record, each once, in no particular order. The caller does
+    /// not write meanwhile.
+    ///
+    /// # Errors
+    /// What `visit` returns, or [`crate::ErrorKind::Unavailable`] where the files cannot be read. A record whose
+    /// bytes are damaged is left out and listed by [`Engine::damage`].
+    fn recover(&self, visit: &mut dyn FnMut(Key, &[u8]) -> Result<(), Error>) -> Result<(), Error>;
+
+    /// The record under `key`, its checksum verified.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Corrupt`] where its bytes are damaged, [`crate::ErrorKind::Unavailable`] where the disk
+    /// does not answer.
+    fn get(&self, key: Key) -> Result<Option<Record>, Error>;
+
+    /// Makes sure, as far as the file system tells, that `bytes` more payload can be written. Called before a
+    /// group's changes are decided, so that a full disk refuses submissions before anything is changed.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Full`]: there is no room; nothing was changed.
+    fn reserve(&self, bytes: u64) -> Result<(), Error>;
+
+    /// Applies every change or none, and with [`Durability::Flushed`] returns once that is on the disk, and with
+    /// it everything that was applied before. One caller at a time.
+    ///
+    /// # Errors
+    /// - [`crate::ErrorKind::Full`]: nothing was applied, and nothing of it will appear later.
+    /// - [`crate::ErrorKind::Unavailable`]: unknown whether it was applied. The engine is poisoned: every later
+    ///   write fails the same way until it is opened anew.
+    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error>;
+
+    /// Its figures.
+    fn stats(&self) -> EngineStats;
+
+    /// What was found damaged, at opening and since. Empty on a healthy box.
+    fn damage(&self) -> Vec<Damage>;
+
+    /// Flushes what was written and ends cleanly. Later writes fail with [`crate::ErrorKind::Closed`].
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unavailable`] where the last flush failed.
+    fn close(&self) -> Result<(), Error>;
+}

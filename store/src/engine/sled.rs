@@ -1,0 +1,1 @@
+//! The second engine: sled 0.34.7, made honest.

@@ -1,0 +1,1 @@
+//! Models, suites and faults for tests.
