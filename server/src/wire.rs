@@ -333,6 +333,9 @@ pub struct Health {
     pub box_id: String,
     /// The box's engine.
     pub engine: String,
+    /// What tells the box's data folder from others on the same machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
     /// Why the box has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 use crate::secret::Secret;
 use crate::service::Service;
 
+pub(crate) use query::read_state;
 pub use reply::JSON_PROBLEM;
+pub(crate) use submit::{HEADER_PREFIX, MESSAGE_ID, NOT_BEFORE};
 
 /// The longest request to `/v1/batches`, in bytes.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -39,19 +39,27 @@ pub struct Service {
     body_bytes_max: u64,
     routes: Option<Arc<dyn RouteSource>>,
     draining: Arc<AtomicBool>,
+    folder: Option<Arc<str>>,
 }
 
 impl Service {
     /// What can be asked of `store`, with bodies of at most `body_bytes_max` bytes.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, ids: IdSource, body_bytes_max: u64) -> Self {
-        Self { store, ids, body_bytes_max, routes: None, draining: Arc::default() }
+        Self { store, ids, body_bytes_max, routes: None, draining: Arc::default(), folder: None }
     }
 
     /// Adds what a running server knows of its routes.
     #[must_use]
     pub fn with_routes(mut self, routes: Arc<dyn RouteSource>) -> Self {
         self.routes = Some(routes);
+        self
+    }
+
+    /// Adds what tells the box's data folder from others.
+    #[must_use]
+    pub fn with_folder(mut self, mark: Option<String>) -> Self {
+        self.folder = mark.map(Arc::from);
         self
     }
 
@@ -252,6 +260,7 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             box_id: self.store.id().to_string(),
             engine: self.store.stats().engine.to_owned(),
+            folder: self.folder.as_deref().map(str::to_owned),
             reason: failed.map(|error| crate::problem::chain(&error)),
         }
     }
