@@ -178,6 +178,9 @@ pub struct Damage {
     pub what: String,
 }
 
+/// Called with the key and the head of a record; an error ends the recovery.
+pub type Visit<'a> = dyn FnMut(Key, &[u8]) -> Result<(), Error> + 'a;
+
 /// An ordered map of records with atomic, durable writes.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// The engine's name in configuration.
@@ -189,7 +192,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What `visit` returns, or [`crate::ErrorKind::Unavailable`] where the files cannot be read. A record whose
     /// bytes are damaged is left out and listed by [`Engine::damage`].
-    fn recover(&self, visit: &mut dyn FnMut(Key, &[u8]) -> Result<(), Error>) -> Result<(), Error>;
+    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error>;
 
     /// The record under `key`, its checksum verified.
     ///
