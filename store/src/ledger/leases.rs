@@ -80,6 +80,7 @@ impl Ledger {
                 lane.leases.iter().filter(|(_, held)| held.ends <= now).map(|(number, _)| *number).collect();
             ended.sort_unstable();
             for number in ended.into_iter().rev() {
+                let lane = port.lane(route);
                 lane.leases.remove(&number);
                 lane.ready.push_front(number);
                 if let Some(row) = self.deliveries.get_mut(number) {

@@ -23,8 +23,6 @@ mod prepared;
 mod recover;
 mod settle;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 

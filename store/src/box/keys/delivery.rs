@@ -48,24 +48,16 @@ pub(crate) fn write(
     });
 }
 
-pub(crate) fn read_fixed(head: &[u8]) -> Result<DeliveryHead, Error> {
-    fixed(&mut Fields(head))
-}
-
 pub(crate) fn read(head: &[u8]) -> Result<(DeliveryHead, DeliveryRest), Error> {
     let mut fields = Fields(head);
-    let fixed = fixed(&mut fields)?;
-    Ok((fixed, codec::decode(fields.0)?))
-}
-
-fn fixed(fields: &mut Fields<'_>) -> Result<DeliveryHead, Error> {
-    Ok(DeliveryHead {
+    let fixed = DeliveryHead {
         state: state(fields.u8()?)?,
         route: route(fields.u8()?)?,
         attempts: fields.u32()?,
         attempts_on_route: fields.u32()?,
         due: Timestamp::from_micros(fields.i64()?),
-    })
+    };
+    Ok((fixed, codec::decode(fields.0)?))
 }
 
 pub(crate) fn state(number: u8) -> Result<DeliveryState, Error> {

@@ -92,6 +92,6 @@ fn row(fields: &mut Fields<'_>) -> Result<Trace, Error> {
         reason: String::new(),
     };
     let reason = usize::from(fields.u16()?);
-    String::from_utf8_lossy(fields.bytes(reason)?).clone_into(&mut trace.reason);
+    trace.reason = String::from_utf8_lossy(fields.bytes(reason)?).into_owned();
     Ok(trace)
 }
