@@ -15,8 +15,6 @@ use super::segment::{FileName, LiveMap, Segment};
 use crate::engine::WriteSet;
 use crate::{Durability, Error, ErrorKind};
 
-/// Room that is secured beyond what is asked for, so that small groups (completions) still fit on a full disk.
-const EXTRA_BYTES: u64 = 256 * 1024;
 /// Free bytes below which the writer no longer takes the file system's word.
 const FREE_BYTES_MIN: u64 = 1024 * 1024;
 /// After how many bytes, at most, the file system is asked again.
@@ -168,9 +166,28 @@ impl Writer {
         I: Iterator<Item = Change<'a>>,
     {
         let size = GroupSize::of(changes())?;
-        if self.must_roll(size.group_bytes) {
-            self.roll(shared)?;
+        loop {
+            if kind != GroupKind::Closing && self.must_roll(size.group_bytes) {
+                self.roll(shared, size.group_bytes)?;
+            }
+            match self.write_group(shared, kind, size, changes()) {
+                // A spare segment has its room already: the next round goes on to it.
+                Err(error)
+                    if error.kind() == ErrorKind::Full
+                        && kind != GroupKind::Closing
+                        && !self.spares.is_empty() => {}
+                other => return other,
+            }
         }
+    }
+
+    fn write_group<'a>(
+        &mut self,
+        shared: &Shared,
+        kind: GroupKind,
+        size: GroupSize,
+        changes: impl Iterator<Item = Change<'a>>,
+    ) -> Result<(u32, u64), Error> {
         let Some(current) = &mut self.current else {
             return Err(Error::new(ErrorKind::Unavailable, "find the segment being written"));
         };
@@ -183,7 +200,7 @@ impl Writer {
             flushed_below: self.flushed_below,
             kind,
         };
-        if let Err(error) = self.buffers.write(&*current.file, place, size, changes()) {
+        if let Err(error) = self.buffers.write(&*current.file, place, size, changes) {
             // What was written of it is no whole group. That it cannot even be taken for the beginning of one is
             // worth a try, and no more: the next group goes to the same place.
             let wiped = current.file.write_all_at(&mut [IoSlice::new(&[0; GROUP_HEADER_BYTES])], at);
@@ -218,18 +235,31 @@ impl Writer {
         }
     }
 
-    fn must_roll(&self, bytes: u64) -> bool {
+    /// Whether the segment being written has no place for so many bytes more.
+    fn is_at_end(&self, bytes: u64) -> bool {
         let Some(current) = &self.current else { return true };
         let end = current.position.saturating_add(bytes);
-        let is_secured = self.is_cautious && end <= current.secured;
-        current.position > SEGMENT_START && end > self.config.segment_bytes && !is_secured
+        current.position > SEGMENT_START && end > self.config.segment_bytes
+    }
+
+    /// Whether a group of so many bytes belongs into another segment: at this one's end, or, on a full disk, where
+    /// only a spare one has room for it.
+    fn must_roll(&self, bytes: u64) -> bool {
+        let has_spare = self.is_cautious && !self.spares.is_empty();
+        (self.is_at_end(bytes) || has_spare) && !self.is_secured(bytes)
+    }
+
+    /// Whether what was secured on a full disk has a place for so many bytes.
+    fn is_secured(&self, bytes: u64) -> bool {
+        let fits = |current: &Current| current.position.saturating_add(bytes) <= current.secured;
+        self.is_cautious && self.current.as_ref().is_some_and(fits)
     }
 
     /// Whether so many bytes can be moved. What was secured on a full disk is not for that.
     pub(super) fn has_room_for_move(&self, bytes: usize) -> bool {
         let Some(current) = &self.current else { return true };
         let secured = current.secured.saturating_sub(current.position);
-        !self.is_cautious || secured > (bytes as u64).saturating_add(EXTRA_BYTES).saturating_mul(2)
+        !self.is_cautious || secured > (bytes as u64).saturating_add(self.extra_bytes()).saturating_mul(2)
     }
 
     /// The number of the segment being written.
@@ -237,18 +267,30 @@ impl Writer {
         self.current.as_ref().map(|current| current.number)
     }
 
-    /// Goes on to a new segment. Where the disk is too full for one, nothing is changed.
-    fn roll(&mut self, shared: &Shared) -> Result<(), Error> {
+    /// Room that is secured beyond what is asked for, so that small groups (completions) still fit on a full disk:
+    /// enough to finish what a segment or so holds, and so to free it.
+    fn extra_bytes(&self) -> u64 {
+        (self.config.segment_bytes / 4).min(256 * 1024).max(self.config.segment_bytes / 8)
+    }
+
+    /// Goes on to a new segment, which after a full disk has `bytes` and the extra room from the start. Where there
+    /// is no room for it, nothing is changed: the room secured in the old one is still there.
+    fn roll(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
         // The header of the next segment vouches for everything before it.
         self.flush(shared)?;
         let spare = self.spares.pop();
-        let current = match self.make_segment(shared, spare.as_ref()) {
+        let room = if self.is_cautious { bytes.saturating_add(self.extra_bytes()) } else { 0 };
+        let current = match self.make_segment(shared, spare.as_ref(), room) {
             Ok(current) => current,
             Err(error) => {
-                self.spares.extend(spare);
                 if error.kind() == ErrorKind::Full {
                     self.is_cautious = true;
+                    if spare.is_none() {
+                        // Gives back what it took. If it cannot be removed, the next attempt empties it.
+                        let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
+                    }
                 }
+                self.spares.extend(spare);
                 return Err(self.fail(error));
             }
         };
@@ -265,7 +307,7 @@ impl Writer {
         Ok(())
     }
 
-    fn make_segment(&mut self, shared: &Shared, spare: Option<&Spare>) -> Result<Current, Error> {
+    fn make_segment(&self, shared: &Shared, spare: Option<&Spare>, room: u64) -> Result<Current, Error> {
         let number = self.next_segment;
         if number == u32::MAX {
             return Err(Error::new(ErrorKind::Unavailable, "number another segment"));
@@ -290,6 +332,9 @@ impl Writer {
         };
         file.write_all_at(&mut [IoSlice::new(&header.encode())], 0)
             .map_err(|error| fault("write a segment's header", error))?;
+        let mut secured = spare.map_or(SEGMENT_START, |spare| spare.file_bytes.max(SEGMENT_START));
+        secure_to(&*file, &mut secured, SEGMENT_START.saturating_add(room))
+            .map_err(|error| fault("secure room in a segment", error))?;
         // Only a file with a whole header is ever called a segment.
         shared.flushes.fetch_add(1, Ordering::Relaxed);
         file.sync_data().map_err(|error| fault("flush a segment's header", error))?;
@@ -298,7 +343,6 @@ impl Writer {
         self.disk.sync_folder().map_err(|error| {
             Error::io("flush the journal's folder", error).as_kind(ErrorKind::Unavailable)
         })?;
-        let secured = spare.map_or(SEGMENT_START, |spare| spare.file_bytes.max(SEGMENT_START));
         Ok(Current { number, file, position: SEGMENT_START, secured })
     }
 
@@ -328,23 +372,15 @@ impl Writer {
     /// Writes zeros ahead of the position, so that the blocks are there.
     fn secure(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
         let bytes = bytes.saturating_add(2 * GROUP_HEADER_BYTES as u64 + ENTRY_BYTES as u64);
-        let extra = EXTRA_BYTES.min(self.config.segment_bytes / 4);
-        if self.must_roll(bytes) {
-            self.roll(shared)?;
+        let extra = self.extra_bytes();
+        // The room that is secured here already is for what comes without a reservation: it does not keep the
+        // segment going.
+        if self.is_at_end(bytes) {
+            self.roll(shared, bytes)?;
         }
         let Some(current) = &mut self.current else { return Ok(()) };
         let target = current.position.saturating_add(bytes).saturating_add(extra);
-        let zeros = vec![0; ZERO_BYTES];
-        let mut outcome = Ok(());
-        while current.secured < target {
-            let room = usize::try_from(target - current.secured).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-            let piece = zeros.get(..room).unwrap_or_default();
-            outcome = current.file.write_all_at(&mut [IoSlice::new(piece)], current.secured);
-            if outcome.is_err() {
-                break;
-            }
-            current.secured += room as u64;
-        }
+        let outcome = secure_to(&*current.file, &mut current.secured, target);
         shared.live_mut().extend_segment(current.number, current.position, current.secured);
         outcome.map_err(|error| self.fail(Error::io("secure room on the disk", error).with("bytes", bytes)))
     }
@@ -411,11 +447,7 @@ impl Writer {
     }
 
     fn write_closing_mark(&mut self, shared: &Shared) -> Result<(), Error> {
-        // In this segment, whatever its size: a new one only to be closed would be waste.
-        let segment_bytes = std::mem::replace(&mut self.config.segment_bytes, u64::MAX);
-        let written = self.append(shared, GroupKind::Closing, std::iter::empty);
-        self.config.segment_bytes = segment_bytes;
-        match written {
+        match self.append(shared, GroupKind::Closing, std::iter::empty) {
             Ok(_) => self.flush(shared),
             // Everything else is flushed; without the mark the next opening looks closer at the last group.
             Err(error) if error.kind() == ErrorKind::Full => Ok(()),
@@ -443,6 +475,18 @@ pub(super) fn publish<'a>(
         }
         at += ENTRY_BYTES as u64;
     }
+}
+
+/// Writes zeros from `secured` to `target` and moves `secured` along.
+fn secure_to(file: &dyn DiskFile, secured: &mut u64, target: u64) -> io::Result<()> {
+    const ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
+    while *secured < target {
+        let room = usize::try_from(target - *secured).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
+        let piece = ZEROS.get(..room).unwrap_or_default();
+        file.write_all_at(&mut [IoSlice::new(piece)], *secured)?;
+        *secured += room as u64;
+    }
+    Ok(())
 }
 
 /// Whether a failure means that there is no room.
