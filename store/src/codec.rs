@@ -1,7 +1,7 @@
 //! Headers and metadata to bytes and back: serde and bincode with one pinned configuration.
 //!
-//! Persisted: the configuration is little endian with variable-length integers and must not change; the golden
-//! bytes in `tests.rs` hold it. Bodies never pass through here: a codec would walk them byte by byte.
+//! Persisted: the configuration is little endian with variable-length integers and must not change; golden bytes
+//! in `box/keys/tests.rs` hold it. Bodies never pass through here: a codec would walk them byte by byte.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,10 +16,9 @@ fn config() -> impl bincode::config::Config {
 }
 
 /// Appends `value` to `into`.
-pub(crate) fn encode(value: &impl Serialize, into: &mut Vec<u8>) -> Result<(), Error> {
+pub(crate) fn encode(value: &impl Serialize, into: &mut Vec<u8>) {
     bincode::serde::encode_into_std_write(value, into, config())
-        .map(|_bytes| ())
-        .map_err(|cause| Error::new(ErrorKind::Invalid, "encode a record").caused_by(cause))
+        .expect("writing to memory does not fail, and every record's sequences know their length");
 }
 
 /// The value at the start of `bytes`.

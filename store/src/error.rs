@@ -161,6 +161,9 @@ pub enum Refusal {
     /// The message names no port, or one port twice.
     #[error("a message needs at least one port, and each only once")]
     BadPorts,
+    /// The message's staged body is not in the box (any more). Stage it anew.
+    #[error("the message's staged body is not in the box")]
+    NoSuchBody,
     /// The operation could be applied, but the batch is all-or-none and another of its operations was refused.
     #[error("another operation of this all-or-none batch was refused")]
     Voided,
@@ -179,6 +182,7 @@ impl Refusal {
             Self::NoSuchDelivery => "no-such-delivery",
             Self::WrongState { .. } => "wrong-state",
             Self::BadPorts => "bad-ports",
+            Self::NoSuchBody => "no-such-body",
             Self::Voided => "voided",
         }
     }

@@ -1,2 +1,51 @@
-//! cargo xtask
-fn main() {}
+//! `cargo xtask NAME`: what the project does to itself.
+//!
+//! One command a file. A new one is a module with an `Args` and a `run`, a variant of [`Command`] and an arm in
+//! [`main`]; [`steps`] gives it progress and a table, [`workspace`] runs the programs it needs.
+
+#![expect(clippy::print_stdout, reason = "these commands are read in a terminal")]
+#![expect(clippy::print_stderr, reason = "and so are their errors")]
+
+mod error;
+mod report;
+mod steps;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// What the project does to itself.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every check, in order, up to the first that fails. CI runs this and nothing else
+    Test(test::Args),
+    #[command(flatten)]
+    Check(test::Check),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Workspace::find().and_then(|workspace| match &cli.command {
+        Command::Test(args) => test::run(args, &workspace),
+        Command::Check(check) => test::run_one(*check, &workspace),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -59,12 +59,7 @@ impl Remote {
         if !known || uri.host().is_none() || uri.query().is_some() {
             return Err(wrong_url(url));
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(BuilderVerifierExt::with_platform_verifier)
-            .map_err(|error| format!("the host's certificates cannot be used: {error}"))?
-            .with_no_client_auth();
+        let tls = client_tls(uri.scheme_str() == Some("https"))?;
         let mut plain = HttpConnector::new();
         plain.enforce_http(false);
         plain.set_nodelay(true);
@@ -195,6 +190,21 @@ impl Remote {
         let detail = format!("{}: {}", self.base, chain(error));
         Problem::new(503, "unreachable", "The server does not answer", detail)
     }
+}
+
+/// How certificates are checked: as the host does; where no TLS is spoken, none is trusted and none read.
+fn client_tls(wanted: bool) -> Result<rustls::ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let unusable = |error| format!("the host's certificates cannot be used: {error}");
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let builder = if wanted {
+        builder.with_platform_verifier().map_err(unusable)?
+    } else {
+        builder.with_root_certificates(rustls::RootCertStore::empty())
+    };
+    Ok(builder.with_no_client_auth())
 }
 
 fn nothing() -> Content {

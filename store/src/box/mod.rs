@@ -1,120 +1,227 @@
-//! The message box over any engine.
+//! The message box over any engine: group commit, recovery, leases, queries.
+//!
+//! `config` says how to open one, `open` opens and locks the folder and recovers the ledger, `commit` takes the
+//! waiting batches into groups, `load` reads what was leased, `query` answers questions, `stage` takes long
+//! bodies in, `keys` holds the layout of every record.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+mod commit;
+mod config;
+mod folder;
+pub(crate) mod keys;
+mod load;
+mod open;
+mod query;
+mod stage;
+#[cfg(test)]
+mod tests;
 
-use bytes::{Bytes, BytesMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::Engine;
-use crate::{Body, BoxId, Clock, Error, IdSource};
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
 
-/// Which engine carries the box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum EngineKind {
-    /// Our own segmented journal.
-    #[default]
-    Journal,
-    /// sled 0.34.7, with our own flushes.
-    #[cfg(feature = "sled")]
-    Sled,
-    /// In memory: nothing survives the process.
-    Memory,
+use crate::engine::{Damage, Engine};
+use crate::ledger::{Ledger, Prepared};
+use crate::store::Watch;
+use crate::{
+    Batch, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error, Filter, Lease, Leased,
+    MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
+};
+use commit::Committer;
+pub use config::{BoxConfig, Committing, EngineKind, Retention};
+pub use stage::BodyWriter;
+
+/// A durable box of messages over one engine: the implementation of [`Store`] for a single process.
+///
+/// Cheap to clone; clones are the same box. Dropping the last one closes it.
+#[derive(Debug, Clone)]
+pub struct MessageBox {
+    handle: Arc<Handle>,
 }
 
-/// How long the trace of a finished delivery is kept: until either bound is passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    /// At most so many. Default 100,000.
-    pub count: u64,
-    /// At most so long. Default 7 days.
-    pub age: Duration,
+/// Ends the committer when the last clone of a box goes.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    committer: Committer,
+    /// Holds the data folder until the box is gone.
+    _folder: Option<folder::FolderLock>,
 }
 
-impl Default for Retention {
-    fn default() -> Self {
-        Self { count: 100_000, age: Duration::from_secs(7 * 24 * 3600) }
+/// What the box's callers and its committer share.
+#[derive(Debug)]
+struct Shared {
+    id: BoxId,
+    config: BoxConfig,
+    engine: Arc<dyn Engine>,
+    state: Mutex<State>,
+    failed: Mutex<Option<Error>>,
+}
+
+/// The ledger, and those who wait for its ports to change.
+#[derive(Debug, Default)]
+struct State {
+    ledger: Ledger,
+    watchers: Vec<watch::Sender<u64>>,
+    groups: u64,
+    batches: u64,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self) -> Option<Error> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Refuses what a box that has stopped cannot do.
+    fn check_alive(&self) -> Result<(), Error> {
+        self.failed().map_or(Ok(()), Err)
+    }
+
+    /// Stops the box for good.
+    fn fail(&self, error: &Error) {
+        tracing::error!(%error, "the box has stopped; reopen it to settle what was being written");
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        self.state().notify_all();
     }
 }
 
-/// Where commit groups are applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Committing {
-    /// On a thread of the box's own, which takes every waiting batch into one group. For all real use.
-    #[default]
-    Thread,
-    /// Inside the call to `commit`, one batch a group, without any thread: for simulations.
-    Inline,
-}
+impl State {
+    /// Wakes those who wait for a change of these ports.
+    fn notify(&mut self, ports: &[u32]) {
+        while self.watchers.len() < self.ledger.ports().len() {
+            self.watchers.push(watch::Sender::new(0));
+        }
+        for port in ports {
+            if let Some(watcher) = self.watchers.get(*port as usize) {
+                watcher.send_modify(|version| *version += 1);
+            }
+        }
+    }
 
-/// How to open a box.
-#[derive(Debug, Clone)]
-pub struct BoxConfig {
-    /// Its data folder, created where missing. Not used by [`EngineKind::Memory`].
-    pub folder: PathBuf,
-    /// Its engine. Default [`EngineKind::Journal`]. A folder belongs to the engine that created it.
-    pub engine: EngineKind,
-    /// The longest body, in bytes. Default 1 GiB.
-    pub body_bytes_max: u64,
-    /// How long traces of finished deliveries are kept.
-    pub retention: Retention,
-    /// The size of a journal segment, in bytes. Default 64 MiB; at least 64 KiB.
-    pub segment_bytes: u64,
-    /// The clock. Default the host's.
-    pub clock: Arc<dyn Clock>,
-    /// Where ids come from. Default the host's random source.
-    pub ids: IdSource,
-    /// Where commit groups are applied.
-    pub committing: Committing,
-}
-
-impl BoxConfig {
-    /// The defaults, with the box's files in `folder`.
-    #[must_use]
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            engine: EngineKind::default(),
-            body_bytes_max: 1024 * 1024 * 1024,
-            retention: Retention::default(),
-            segment_bytes: 64 * 1024 * 1024,
-            clock: Arc::new(crate::SystemClock),
-            ids: IdSource::system(),
-            committing: Committing::default(),
+    fn notify_all(&mut self) {
+        for watcher in &self.watchers {
+            watcher.send_modify(|version| *version += 1);
         }
     }
 }
 
-/// A durable box of messages over one engine: the one implementation of [`crate::Store`] for a single process.
-#[derive(Debug, Clone)]
-pub struct MessageBox {
-    engine: Arc<dyn Engine>,
-    id: BoxId,
-}
-
-/// Puts a body into the box fragment by fragment, ahead of its message, in bounded memory.
-#[derive(Debug)]
-pub struct BodyWriter {
-    pending: BytesMut,
-}
-
-impl BodyWriter {
-    /// Appends to the body. Returns once what fills a fragment is handed to the box (written, not flushed: the
-    /// commit of its message flushes it).
-    ///
-    /// # Errors
-    /// As [`crate::Store::commit`]; the body is lost and its room given back.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
-        self.pending.extend_from_slice(&bytes);
-        Ok(())
+impl MessageBox {
+    /// What was found damaged, at opening and since; empty on a healthy box. Everything else is whole.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        self.handle.shared.engine.damage()
     }
 
-    /// The body, to be submitted in a [`crate::Message`]. Dropping it instead gives its room back.
-    ///
-    /// # Errors
-    /// As [`BodyWriter::write`].
-    pub async fn finish(self) -> Result<Body, Error> {
-        Ok(Body::from(self.pending.freeze()))
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+#[async_trait]
+impl Store for MessageBox {
+    fn id(&self) -> BoxId {
+        self.shared().id
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed, Error> {
+        let shared = self.shared();
+        shared.check_alive()?;
+        let prepared = Prepared::new(batch, shared.config.body_bytes_max)?;
+        self.handle.committer.commit(shared, prepared).await
+    }
+
+    async fn lease(&self, want: &Want) -> Result<Vec<Leased>, Error> {
+        let shared = self.shared();
+        shared.check_alive()?;
+        let picked = shared.state().ledger.lease(want, shared.config.clock.now());
+        let mut leased = Vec::with_capacity(picked.len());
+        for picked in picked {
+            match load::leased(shared, &want.port, &picked) {
+                Ok(loaded) => leased.push(loaded),
+                Err(error) => self.park_damaged(&picked.lease, &error).await?,
+            }
+        }
+        Ok(leased)
+    }
+
+    fn release(&self, leases: &[Lease]) {
+        let mut state = self.shared().state();
+        let ports = state.ledger.release(leases);
+        state.notify(&ports);
+    }
+
+    fn watch(&self, port: &PortName) -> Option<Watch> {
+        let state = self.shared().state();
+        let number = state.ledger.port_number(port)?;
+        state.watchers.get(number as usize).map(|watcher| Watch::new(watcher.subscribe()))
+    }
+
+    fn next_due(&self, port: &PortName, route: Route) -> Option<Timestamp> {
+        let state = self.shared().state();
+        state.ledger.port(state.ledger.port_number(port)?)?.next_due(route)
+    }
+
+    fn stage(&self) -> Result<BodyWriter, Error> {
+        self.shared().check_alive()?;
+        Ok(BodyWriter::new(self.clone()))
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Option<MessageInfo>, Error> {
+        query::message(self.shared(), id)
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, Error> {
+        query::delivery(self.shared(), id)
+    }
+
+    async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
+        query::body(self.shared(), id, fragment)
+    }
+
+    async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {
+        query::deliveries(self.shared(), filter)
+    }
+
+    fn ports(&self) -> Vec<PortInfo> {
+        let state = self.shared().state();
+        let mut ports: Vec<PortInfo> = state.ledger.ports().iter().map(crate::ledger::PortState::info).collect();
+        ports.sort_by(|a, b| a.name.cmp(&b.name));
+        ports
+    }
+
+    fn stats(&self) -> BoxStats {
+        let shared = self.shared();
+        let (groups, batches) = {
+            let state = shared.state();
+            (state.groups, state.batches)
+        };
+        BoxStats { engine: shared.engine.name(), disk: shared.engine.stats(), groups, batches }
+    }
+
+    fn failed(&self) -> Option<Error> {
+        self.shared().failed()
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.handle.committer.close(self.shared()).await
+    }
+}
+
+impl MessageBox {
+    /// A leased delivery whose bytes are damaged is parked with that reason; anything else is the caller's error.
+    async fn park_damaged(&self, lease: &Lease, error: &Error) -> Result<(), Error> {
+        if error.kind() != crate::ErrorKind::Corrupt {
+            self.release(&[*lease]);
+            return Err(error.clone());
+        }
+        tracing::error!(delivery = %lease.delivery(), %error, "stored bytes are damaged; the delivery is suspended");
+        let batch = Batch::new(self.shared().config.ids.batch());
+        let batch = batch.suspend(*lease, format!("stored bytes are damaged: {error}"), None);
+        self.commit(&batch).await.map(|_committed| ())
     }
 }

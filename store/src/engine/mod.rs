@@ -9,12 +9,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::{Durability, Error};
+use crate::{Durability, Error, ErrorKind};
 
 pub mod journal;
 pub mod memory;
 #[cfg(feature = "sled")]
 pub mod sled;
+
+#[cfg(test)]
+mod tests;
 
 /// A record's name. Ordered by family, then number, then part.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +155,21 @@ impl WriteSet {
     }
 }
 
+/// Refuses records that are longer than allowed.
+fn check_sizes(writes: &WriteSet) -> Result<(), Error> {
+    for write in writes.iter() {
+        if let Write::Put { key, head, body } = write
+            && (head.len() > HEAD_BYTES_MAX || body.len() > BODY_BYTES_MAX)
+        {
+            return Err(Error::new(ErrorKind::Invalid, "store a record longer than allowed")
+                .with("key", format_args!("{key:?}"))
+                .with("head_bytes", head.len())
+                .with("body_bytes", body.len()));
+        }
+    }
+    Ok(())
+}
+
 /// Figures of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineStats {
@@ -178,6 +196,9 @@ pub struct Damage {
     pub what: String,
 }
 
+/// Called with the key and the head of a record; an error ends the recovery.
+pub type Visit<'a> = dyn FnMut(Key, &[u8]) -> Result<(), Error> + 'a;
+
 /// An ordered map of records with atomic, durable writes.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// The engine's name in configuration.
@@ -189,7 +210,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What `visit` returns, or [`crate::ErrorKind::Unavailable`] where the files cannot be read. A record whose
     /// bytes are damaged is left out and listed by [`Engine::damage`].
-    fn recover(&self, visit: &mut dyn FnMut(Key, &[u8]) -> Result<(), Error>) -> Result<(), Error>;
+    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error>;
 
     /// The record under `key`, its checksum verified.
     ///
@@ -209,6 +230,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// it everything that was applied before. One caller at a time.
     ///
     /// # Errors
+    /// - [`crate::ErrorKind::Invalid`]: a record or the whole is longer than allowed; nothing was applied.
     /// - [`crate::ErrorKind::Full`]: nothing was applied, and nothing of it will appear later.
     /// - [`crate::ErrorKind::Unavailable`]: unknown whether it was applied. The engine is poisoned: every later
     ///   write fails the same way until it is opened anew.

@@ -1,1 +1,258 @@
-//! The pure state machine.
+//! The pure state machine: a batch, the state and the time go in, writes and refusals come out.
+//!
+//! No file, clock, thread or lock in here. The box applies the waiting batches to the [`Ledger`] one after another,
+//! hands the writes to the engine as one group, and calls [`Ledger::publish`] once they are durable: only then can
+//! what became ready be leased.
+//!
+//! ```text
+//!            submit                lease              delete
+//!   (none) ---------> Ready <--------------> Leased ----------> Done
+//!      |                ^    release, expiry   |
+//!      | not before     | due                  | resubmit     move to backup: Ready on the backup route
+//!      +--------> Scheduled                    +------------> RetryWait ---> Ready
+//!                                              | suspend
+//!      Ready, Scheduled, RetryWait -- hold --> Suspended -- resume --> Ready on the primary route
+//!      Ready, Scheduled, RetryWait, Suspended -- terminate --> Terminated
+//! ```
+
+mod apply;
+mod finish;
+mod leases;
+mod ports;
+mod prepared;
+mod recover;
+mod settle;
+mod table;
+
+use std::collections::VecDeque;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+
+use crate::message_box::keys::applied::AppliedRecord;
+use crate::{BatchId, DeliveryId, DeliveryState, MessageId, PortName, Retention, Route, Timestamp};
+
+pub(crate) use leases::{Carried, Picked};
+pub(crate) use ports::PortState;
+pub(crate) use prepared::{Prepared, PreparedBody, PreparedOp};
+pub(crate) use recover::Recovery;
+use table::Table;
+
+/// A message with at least one delivery that is still known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageRow {
+    pub(crate) id: MessageId,
+    pub(crate) submitted: Timestamp,
+    pub(crate) body_len: u64,
+    /// Deliveries without an outcome: its body stays while there is one.
+    pub(crate) live: u16,
+    /// Deliveries still known: its id stays while there is one.
+    pub(crate) known: u16,
+}
+
+/// A delivery that is still known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeliveryRow {
+    /// When it is due, in microseconds; the page of its trace once it has ended.
+    pub(crate) due: i64,
+    pub(crate) attempts: u32,
+    pub(crate) attempts_on_route: u32,
+    pub(crate) port: u32,
+    /// Its place among its message's deliveries: its number less this is the message's.
+    pub(crate) ordinal: u16,
+    pub(crate) state: DeliveryState,
+    bits: u8,
+}
+
+impl DeliveryRow {
+    /// It is on the backup route.
+    const BACKUP: u8 = 1;
+    /// A record of family 4 exists.
+    const RECORD: u8 = 2;
+    /// That record carries headers for the next attempt.
+    const CARRIED: u8 = 4;
+    /// Records of family 5 exist.
+    const HISTORY: u8 = 8;
+
+    fn new(port: u32, ordinal: u16, not_before: Timestamp) -> Self {
+        Self {
+            due: not_before.as_micros(),
+            attempts: 0,
+            attempts_on_route: 0,
+            port,
+            ordinal,
+            state: if not_before > Timestamp::EPOCH { DeliveryState::Scheduled } else { DeliveryState::Ready },
+            bits: 0,
+        }
+    }
+
+    pub(crate) fn route(&self) -> Route {
+        if self.has(Self::BACKUP) { Route::Backup } else { Route::Primary }
+    }
+
+    pub(crate) fn has_record(&self) -> bool {
+        self.has(Self::RECORD)
+    }
+
+    pub(crate) fn has_history(&self) -> bool {
+        self.has(Self::HISTORY)
+    }
+
+    fn has(&self, bit: u8) -> bool {
+        self.bits & bit != 0
+    }
+
+    fn set(&mut self, bit: u8, on: bool) {
+        if on { self.bits |= bit } else { self.bits &= !bit }
+    }
+}
+
+/// A page of traces.
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    sequence: u64,
+    rows: u32,
+    newest: Timestamp,
+}
+
+/// The state of a box.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// The next free number of a delivery or body.
+    next: u64,
+    messages: Table<MessageRow>,
+    deliveries: Table<DeliveryRow>,
+    /// Message id -> message number; the ids themselves are in `messages`.
+    ids: HashTable<u64>,
+    hasher: DefaultHashBuilder,
+    /// Message number -> number of its body's fragments, for long bodies only.
+    long_bodies: HashMap<u64, u64>,
+    /// Bodies that belong to no message yet -> their length so far.
+    staged: HashMap<u64, u64>,
+    ports: Vec<PortState>,
+    names: HashMap<PortName, u32>,
+    next_token: u64,
+    /// Deliveries that this group made ready or due later; not leasable before it is durable.
+    fresh: Vec<u64>,
+    /// Ports that this group changed.
+    touched: Vec<u32>,
+    /// Leases that this group settled, to restore them if it cannot be written.
+    settled: Vec<(u64, leases::Held)>,
+    /// Bodies that messages of this group took over, for the same reason.
+    adopted: Vec<(u64, u64)>,
+    /// Traces of this group that are not written yet.
+    page: Vec<u8>,
+    page_rows: u32,
+    next_page: u64,
+    finished: VecDeque<u64>,
+    pages: VecDeque<Page>,
+    retention: Retention,
+    applied: HashMap<BatchId, AppliedRecord>,
+    applied_order: VecDeque<BatchId>,
+    /// The sequence number of the oldest remembered batch.
+    applied_oldest: u64,
+}
+
+impl Ledger {
+    pub(crate) fn number_of(&self, id: MessageId) -> Option<u64> {
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, id);
+        let same = |number: &u64| self.messages.get(*number).is_some_and(|row| row.id == id);
+        self.ids.find(hash, same).copied()
+    }
+
+    pub(crate) fn message(&self, number: u64) -> Option<&MessageRow> {
+        self.messages.get(number)
+    }
+
+    pub(crate) fn delivery(&self, id: DeliveryId) -> Option<&DeliveryRow> {
+        self.deliveries.get(id.number())
+    }
+
+    /// Every known delivery with a number of at least `from`, in order.
+    pub(crate) fn deliveries_from(&self, from: u64) -> impl Iterator<Item = (u64, &DeliveryRow)> {
+        self.deliveries.range(from)
+    }
+
+    pub(crate) fn ports(&self) -> &[PortState] {
+        &self.ports
+    }
+
+    pub(crate) fn port(&self, number: u32) -> Option<&PortState> {
+        self.ports.get(number as usize)
+    }
+
+    pub(crate) fn port_number(&self, name: &PortName) -> Option<u32> {
+        self.names.get(name).copied()
+    }
+
+    /// Where the fragments of a message's body are; `None` where the body is in the message's own record.
+    pub(crate) fn fragments_of(&self, message: u64) -> Option<u64> {
+        self.long_bodies.get(&message).copied()
+    }
+
+    /// A number for a body that is put in ahead of its message.
+    pub(crate) fn begin_staging(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.staged.insert(number, 0);
+        number
+    }
+
+    /// The group is durable: what became ready can be leased. Gives the ports that changed, for waking those who
+    /// wait on them.
+    pub(crate) fn publish(&mut self) -> Vec<u32> {
+        for number in std::mem::take(&mut self.fresh) {
+            let Some(row) = self.deliveries.get(number) else { continue };
+            let Some(port) = self.ports.get_mut(row.port as usize) else { continue };
+            port.enqueue(number, row);
+        }
+        self.settled.clear();
+        self.adopted.clear();
+        for port in &self.touched {
+            if let Some(port) = self.ports.get_mut(*port as usize) {
+                port.touched = false;
+            }
+        }
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Takes over what `before` knows of bodies that belong to no message yet: their fragments are written.
+    pub(crate) fn keep_staging(&mut self, before: &Self) {
+        self.staged.clone_from(&before.staged);
+        self.staged.extend(before.adopted.iter().copied());
+        self.next = self.next.max(before.next);
+    }
+
+    /// Every lease that was held before the group that is being given up.
+    pub(crate) fn held_leases(&self) -> Vec<(u64, leases::Held)> {
+        let held = self.ports.iter().flat_map(PortState::held);
+        held.chain(self.settled.iter().copied()).collect()
+    }
+
+    fn touch(&mut self, port: u32) {
+        if let Some(state) = self.ports.get_mut(port as usize)
+            && !state.touched
+        {
+            state.touched = true;
+            self.touched.push(port);
+        }
+    }
+
+    fn know(&mut self, number: u64, row: MessageRow) {
+        self.messages.insert(number, row);
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, row.id);
+        let (messages, hasher) = (&self.messages, &self.hasher);
+        let rehash = |number: &u64| {
+            let id = messages.get(*number).map_or(MessageId::from_bytes([0; 16]), |row| row.id);
+            std::hash::BuildHasher::hash_one(hasher, id)
+        };
+        self.ids.insert_unique(hash, number, rehash);
+    }
+
+    fn forget(&mut self, number: u64) {
+        let Some(row) = self.messages.remove(number) else { return };
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, row.id);
+        if let Ok(entry) = self.ids.find_entry(hash, |have| *have == number) {
+            let _removed = entry.remove();
+        }
+    }
+}

@@ -1,1 +1,278 @@
 //! The default engine: a segmented, append-only journal.
+//!
+//! Every apply becomes one group behind the last one: a table of its changes, the heads, the bodies, with checksums
+//! over all of it. An index in memory leads from each key to its newest table entry. Nothing is ever changed in
+//! place; the oldest segment is freed when nothing in it lives, and written over when another one is needed.
+//! `docs/journal-format.md` has the bytes and the rules.
+//!
+//! Limits: 2^32 segments in a journal's life; a group of at most 1 GiB; one open file and about 200 bytes of memory
+//! per segment; 24 bytes of memory per record where numbers ascend, up to twice that where they do not. The disk
+//! holds at most about twice what lives, four segments, and the spare ones.
+
+mod disk;
+mod format;
+mod group;
+mod index;
+mod move_rest;
+mod read;
+mod replay;
+mod scan;
+mod segment;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
+
+use self::format::{
+    ENTRY_BYTES, GROUP_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TableEntry, segment_seed,
+};
+use self::move_rest::lives_at;
+use self::read::{ReadFault, Window, is_head_sound, read_entry, read_raw};
+use self::replay::Damages;
+use self::scan::{Group, Scanner, Step};
+use self::segment::{FileName, LiveMap};
+use self::write::{Shared, Writer};
+use crate::engine::{Damage, Engine, EngineStats, Key, Record, Visit, WriteSet};
+use crate::{Durability, Error, ErrorKind};
+
+pub use self::disk::{Disk, DiskFile, HostDisk};
+#[cfg(feature = "sled")]
+pub(super) use self::disk::{create_folder_synced, free_bytes};
+
+/// How a journal keeps its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// The size after which a segment is followed by another one, in bytes. Default 64 MiB; taken as at least
+    /// 64 KiB and at most 1 GiB.
+    pub segment_bytes: u64,
+    /// How many freed segments are kept to be written over. Default 4.
+    pub spare_segments_max: usize,
+    /// A number that differs from journal to journal: bytes of another one never count in this one. Only used when
+    /// the journal is created. Default 0; a box gives a random one.
+    pub salt: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { segment_bytes: 64 * 1024 * 1024, spare_segments_max: 4, salt: 0 }
+    }
+}
+
+/// The end of the journal that a crash left unfinished, and that was dropped at opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The file.
+    pub file: String,
+    /// Where the dropped part begins.
+    pub offset: u64,
+    /// How much was dropped, as far as it can be told.
+    pub bytes: u64,
+}
+
+/// A segmented, append-only journal with an index in memory.
+#[derive(Debug)]
+pub struct Journal {
+    writer: Mutex<Writer>,
+    shared: Shared,
+    salt: u64,
+    damages: Mutex<Damages>,
+    torn_tail: Option<TornTail>,
+}
+
+impl Journal {
+    /// Opens the journal in `disk`'s folder, or creates it. The caller sees to it that nobody else has it open.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Incompatible`]: another version of the format wrote it; nothing was changed.
+    /// - [`ErrorKind::Unavailable`] or [`ErrorKind::Full`]: the disk failed; what is stored is as it was.
+    ///
+    /// Damage is no error: it is listed by [`Engine::damage`], and everything else can be used.
+    pub fn open(disk: Arc<dyn Disk>, config: JournalConfig) -> Result<Self, Error> {
+        let mut opened = replay::open(&*disk, config.salt)?;
+        let segment_bytes = config.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let config = JournalConfig { segment_bytes, ..config };
+        let damages = Mutex::new(std::mem::take(&mut opened.damages));
+        let torn_tail = opened.torn_tail.take();
+        let salt = opened.salt;
+        let (writer, shared) = Writer::new(disk, config, opened);
+        Ok(Self { writer: Mutex::new(writer), shared, salt, damages, torn_tail })
+    }
+
+    /// Opens the journal in a folder of the host's, or creates it with the folders above.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_folder(folder: &Path, config: JournalConfig) -> Result<Self, Error> {
+        Self::open(Arc::new(HostDisk::new(folder)), config)
+    }
+
+    /// What opening dropped because a crash had left it unfinished. It had never been acknowledged.
+    #[must_use]
+    pub const fn torn_tail(&self) -> Option<&TornTail> {
+        self.torn_tail.as_ref()
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> RwLockReadGuard<'_, LiveMap> {
+        self.shared.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damages(&self) -> MutexGuard<'_, Damages> {
+        self.damages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the record at the place that `key` led to a moment ago.
+    fn read(&self, key: Key, file: &dyn DiskFile, segment: u32, at: u64) -> Result<Record, ReadFault> {
+        let seed = segment_seed(self.salt, u64::from(segment));
+        let entry = read_entry(file, seed, at)?;
+        if entry.key != key {
+            return Err(ReadFault::Mismatch("the record's table entry is another record's"));
+        }
+        let raw = read_raw(file, seed, &entry)?;
+        match (raw.is_head_sound, raw.is_body_sound) {
+            (true, true) => Ok(raw.record),
+            (false, _) => Err(ReadFault::Mismatch("the record's head does not match its checksum")),
+            (true, false) => Err(ReadFault::Mismatch("the record's body does not match its checksum")),
+        }
+    }
+
+    /// Visits the live records of one segment.
+    fn visit_segment(&self, number: u32, visit: &mut Visit<'_>) -> Result<(), Error> {
+        let name = FileName::Segment(number);
+        let (file, mut scanner) = {
+            let live = self.live();
+            let Some(segment) = live.segment(number).filter(|segment| segment.records > 0) else {
+                return Ok(());
+            };
+            let scanner = Scanner::new(self.salt, number, 0, Some(segment.end), segment.file_bytes);
+            (segment.file.clone(), scanner)
+        };
+        let mut window = Window::new(&*file);
+        let mut entries = Vec::new();
+        let seed = segment_seed(self.salt, u64::from(number));
+        while let Some(step) = scanner.next(&mut window).map_err(|error| read_error(error, name))? {
+            let Step::Group(group) = step else { continue };
+            self.live_entries(number, &group, &mut window, &mut entries)
+                .map_err(|error| read_error(error, name))?;
+            for entry in &entries {
+                let head = window
+                    .read(u64::from(entry.head_at), entry.head_bytes as usize)
+                    .map_err(|error| read_error(error, name))?;
+                if is_head_sound(seed, entry, head) {
+                    visit(entry.key, head)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a group that store live records.
+    fn live_entries(
+        &self,
+        number: u32,
+        group: &Group,
+        window: &mut Window<'_>,
+        entries: &mut Vec<TableEntry>,
+    ) -> std::io::Result<()> {
+        let seed = segment_seed(self.salt, u64::from(number));
+        entries.clear();
+        let mut at = group.at + GROUP_HEADER_BYTES as u64;
+        let live = self.live();
+        for _ in 0..group.header.entries {
+            let bytes = window.read(at, ENTRY_BYTES)?;
+            let entry = TableEntry::decode(bytes, seed, at).or_else(|| TableEntry::mend(bytes, seed, at));
+            entries.extend(entry.filter(|entry| lives_at(&live, number, at, entry)));
+            at += ENTRY_BYTES as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Journal {
+    fn name(&self) -> &'static str {
+        "journal"
+    }
+
+    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
+        let numbers: Vec<u32> = self.live().segments().map(|(number, _)| number).collect();
+        for number in numbers {
+            self.visit_segment(number, visit)?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: Key) -> Result<Option<Record>, Error> {
+        loop {
+            let (place, file) = {
+                let live = self.live();
+                let Some(place) = live.place(key) else { return Ok(None) };
+                let Some(segment) = live.segment(place.segment) else { return Ok(None) };
+                (place, segment.file.clone())
+            };
+            let fault = match self.read(key, &*file, place.segment, place.at()) {
+                Ok(record) => return Ok(Some(record)),
+                Err(fault) => fault,
+            };
+            // The record may have been replaced or moved while it was read, and its segment written over.
+            if self.live().place(key) != Some(place) {
+                continue;
+            }
+            let name = FileName::Segment(place.segment);
+            return Err(match fault {
+                ReadFault::Disk(error) => read_error(error, name).with("key", format_args!("{key:?}")),
+                ReadFault::Mismatch(what) => {
+                    let file = name.to_string();
+                    let offset = place.at();
+                    self.damages().add_record(Damage {
+                        file,
+                        offset,
+                        bytes: u64::from(place.bytes),
+                        key: Some(key),
+                        what: what.to_owned(),
+                    });
+                    self.shared.live_mut().set_damaged(place.segment);
+                    Error::new(ErrorKind::Corrupt, "read a record")
+                        .with("key", format_args!("{key:?}"))
+                        .with("file", name)
+                        .with("at", offset)
+                }
+            });
+        }
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), Error> {
+        self.writer().reserve(&self.shared, bytes)
+    }
+
+    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
+        self.writer().apply(&self.shared, writes, durability)
+    }
+
+    fn stats(&self) -> EngineStats {
+        let live = self.live();
+        EngineStats {
+            disk_bytes: live.file_bytes() + self.shared.spare_bytes.load(Ordering::Relaxed),
+            records: live.records(),
+            flushes: self.shared.flushes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        self.damages().list().to_vec()
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.writer().close(&self.shared)
+    }
+}
+
+fn read_error(error: std::io::Error, file: FileName) -> Error {
+    Error::io("read the journal", error).as_kind(ErrorKind::Unavailable).with("file", file)
+}

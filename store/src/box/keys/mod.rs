@@ -1,0 +1,64 @@
+//! The record families of a box: one file a family, with its layout.
+//!
+//! Family numbers and layouts are persisted: never change or reuse one. Fixed fields are little endian and come
+//! first, so that recovery reads them without decoding the rest.
+
+pub(crate) mod applied;
+pub(crate) mod attempt;
+pub(crate) mod delivery;
+pub(crate) mod finished;
+pub(crate) mod fragment;
+pub(crate) mod message;
+pub(crate) mod meta;
+pub(crate) mod port;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{Error, ErrorKind};
+
+/// Reads little-endian fields from the front of a record.
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let (field, rest) = self.0.split_first_chunk::<N>().ok_or_else(short)?;
+        self.0 = rest;
+        Ok(*field)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Error> {
+        self.take().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Error> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Error> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Error> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, Error> {
+        self.take().map(i64::from_le_bytes)
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        let (field, rest) = self.0.split_at_checked(len).ok_or_else(short)?;
+        self.0 = rest;
+        Ok(field)
+    }
+}
+
+fn short() -> Error {
+    Error::new(ErrorKind::Corrupt, "decode a record").with("reason", "it is shorter than its layout")
+}
+
+/// An enum's persisted number was not one of ours.
+pub(crate) fn unknown(what: &'static str, number: u8) -> Error {
+    Error::new(ErrorKind::Corrupt, "decode a record").with("field", what).with("value", number)
+}

@@ -1,0 +1,169 @@
+//! Golden bytes: what is on users' disks. A test that fails here means a format change: do not "fix" the bytes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::engine::{Key, Write, WriteSet};
+use crate::{
+    Attempt, AttemptOutcome, BatchId, BoxId, DeliveryState, Failure, HeaderValue, Headers, MessageId, PortName,
+    Refusal, Route, Timestamp, codec,
+};
+
+/// The head of the only put that `write` makes, in hexadecimal, and its key.
+fn head(write: impl FnOnce(&mut WriteSet)) -> (Key, Vec<u8>, String) {
+    let mut writes = WriteSet::default();
+    write(&mut writes);
+    let mut all = writes.iter();
+    match (all.next(), all.next()) {
+        (Some(Write::Put { key, head, .. }), None) => {
+            let hex = head.iter().map(|byte| format!("{byte:02x}")).collect();
+            (key, head.to_vec(), hex)
+        }
+        other => panic!("not one put: {other:?}"),
+    }
+}
+
+fn headers() -> Headers {
+    let mut headers = Headers::default();
+    headers.set("content-type", "text/plain").unwrap();
+    headers.set("n", 300i64).unwrap();
+    headers.set("flag", true).unwrap();
+    headers.set("raw", HeaderValue::Bytes(vec![0xff, 0])).unwrap();
+    headers
+}
+
+const ID: [u8; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+
+#[test]
+fn meta_bytes() {
+    let (key, bytes, hex) = head(|writes| meta::write(writes, BoxId::from_bytes(ID)));
+    assert_eq!((key, hex.as_str()), (Key::new(1, 0, 0), "0102030405060708090a0b0c0d0e0f10"));
+    assert_eq!(meta::read(&bytes).unwrap(), BoxId::from_bytes(ID));
+}
+
+#[test]
+fn port_bytes() {
+    let record =
+        port::PortRecord { name: PortName::new("orders").unwrap(), backup: true, defined: true, paused: false };
+    let (key, bytes, hex) = head(|writes| port::write(writes, 7, &record));
+    assert_eq!((key, hex.as_str()), (Key::new(2, 7, 0), "036f7264657273"));
+    assert_eq!(port::read(&bytes).unwrap(), record);
+}
+
+#[test]
+fn message_bytes() {
+    let fixed = message::MessageHead {
+        id: MessageId::from_bytes(ID),
+        submitted: Timestamp::from_micros(0x0102_0304),
+        not_before: Timestamp::EPOCH,
+        body_len: 5,
+        fragments: 0,
+    };
+    let mut encoded = Vec::new();
+    codec::encode(&headers(), &mut encoded);
+    let (key, bytes, hex) =
+        head(|writes| message::write(writes, 42, &fixed, &[1, 9], &encoded, Bytes::from_static(b"hello")));
+    assert_eq!(key, Key::new(3, 42, 0));
+    assert_eq!(
+        hex,
+        "010102000102030405060708090a0b0c0d0e0f10040302010000000000000000000000000500000000000000000000000000000001000000\
+         09000000040c636f6e74656e742d74797065000a746578742f706c61696e04666c61670201016e01fb58020372617703\
+         02ff00"
+    );
+    let parsed = message::read(&bytes).unwrap();
+    assert_eq!((parsed.fixed, parsed.ports().collect::<Vec<_>>()), (fixed, vec![1, 9]));
+    assert_eq!(parsed.headers().unwrap(), headers());
+}
+
+#[test]
+fn delivery_bytes() {
+    let fixed = delivery::DeliveryHead {
+        state: DeliveryState::Suspended,
+        route: Route::Backup,
+        attempts: 6,
+        attempts_on_route: 3,
+        due: Timestamp::from_micros(1),
+    };
+    let rest = delivery::DeliveryRest { reason: Some("no".to_owned()), carried: Headers::default() };
+    let (key, bytes, hex) = head(|writes| delivery::write(writes, 9, &fixed, &rest));
+    assert_eq!((key, hex.as_str()), (Key::new(4, 9, 0), "0501060000000300000001000000000000000102 6e6f00".replace(' ', "").as_str()));
+    assert_eq!(delivery::read(&bytes).unwrap(), (fixed, rest));
+}
+
+#[test]
+fn attempt_bytes() {
+    let record = Attempt {
+        number: 33,
+        route: Route::Primary,
+        started: Timestamp::from_micros(100),
+        took: Duration::from_micros(1_500),
+        outcome: AttemptOutcome::Resubmitted,
+        failure: Some(Failure::new(false, vec!["a".to_owned(), "b".to_owned()])),
+    };
+    let (key, bytes, hex) = head(|writes| attempt::write(writes, 9, &record));
+    // The 33rd goes where the 1st was.
+    assert_eq!(key, Key::new(5, 9, 0));
+    assert_eq!(hex, "2100c800fc60e316000101000201610162");
+    assert_eq!(attempt::read(&bytes).unwrap(), record);
+}
+
+#[test]
+fn applied_bytes() {
+    let record = applied::AppliedRecord {
+        id: BatchId::from_bytes(ID),
+        next_number: 12,
+        first: 10,
+        ops: 3,
+        refusals: vec![(2, Refusal::WrongState { state: DeliveryState::Leased })],
+    };
+    let (key, bytes, hex) = head(|writes| applied::write(writes, 5, &record));
+    assert_eq!(key, Key::new(7, 5, 0));
+    assert_eq!(hex, "0102030405060708090a0b0c0d0e0f100c000000000000000a000000000000000300000001020603");
+    assert_eq!(applied::read(&bytes).unwrap(), record);
+}
+
+#[test]
+fn finished_bytes() {
+    let trace = finished::Trace {
+        delivery: 3,
+        message: MessageId::from_bytes(ID),
+        port: 1,
+        ordinal: 0,
+        state: DeliveryState::Terminated,
+        route: Route::Primary,
+        attempts: 2,
+        submitted: Timestamp::from_micros(1),
+        finished: Timestamp::from_micros(2),
+        body_len: 3,
+        started: Timestamp::from_micros(4),
+        took_micros: 5,
+        reason: "no".to_owned(),
+    };
+    let mut page = Vec::new();
+    finished::push(&mut page, &trace);
+    finished::push(&mut page, &trace);
+    let (key, bytes, hex) = head(|writes| finished::write(writes, 8, &page));
+    assert_eq!(key, Key::new(6, 8, 0));
+    let row = "03000000000000000102030405060708090a0b0c0d0e0f100100000000000700020000000100000000000000\
+               0200000000000000030000000000000004000000000000000500000000000000 02006e6f"
+        .replace(' ', "");
+    assert_eq!(hex, format!("{row}{row}"));
+    assert_eq!(finished::rows(&bytes).collect::<Result<Vec<_>, _>>().unwrap(), [trace.clone(), trace]);
+}
+
+#[test]
+fn every_truncation_of_a_record_is_an_error_or_a_shorter_list_and_never_a_panic() {
+    let fixed = message::MessageHead {
+        id: MessageId::from_bytes(ID),
+        submitted: Timestamp::EPOCH,
+        not_before: Timestamp::EPOCH,
+        body_len: 0,
+        fragments: 0,
+    };
+    let (_, bytes, _) = head(|writes| message::write(writes, 1, &fixed, &[1, 2, 3], &[], Bytes::new()));
+    for len in 0..bytes.len() {
+        assert!(message::read(&bytes[..len]).is_err(), "{len}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Reading a leased delivery's message from the engine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Shared, keys};
+use crate::engine::{Engine, Key, Record};
+use crate::ledger::{Carried, Picked};
+use crate::{Body, Error, ErrorKind, Fragments, Headers, Leased, Message, PortName};
+
+/// What was leased, with all that is needed to send it.
+pub(super) fn leased(shared: &Shared, port: &PortName, picked: &Picked) -> Result<Leased, Error> {
+    let record = record(shared, keys::message::key(picked.message))?;
+    let parsed = keys::message::read(&record.head)?;
+    let carried = match picked.carried {
+        Carried::No => Headers::default(),
+        Carried::InRecord => {
+            let key = keys::delivery::key(picked.lease.delivery().number());
+            let (_fixed, rest) = keys::delivery::read(&self::record(shared, key)?.head)?;
+            rest.carried
+        }
+    };
+    let fixed = parsed.fixed;
+    let message = Message {
+        id: fixed.id,
+        headers: parsed.headers()?,
+        body: body(shared, fixed.fragments, fixed.body_len, record.body),
+    };
+    Ok(Leased {
+        lease: picked.lease,
+        message,
+        port: port.clone(),
+        route: picked.row.route(),
+        attempts: picked.row.attempts,
+        attempts_on_route: picked.row.attempts_on_route,
+        submitted: fixed.submitted,
+        ends: picked.ends,
+        carried,
+    })
+}
+
+fn body(shared: &Shared, fragments: u64, len: u64, whole: Bytes) -> Body {
+    if fragments == 0 {
+        return Body::from(whole);
+    }
+    Body::stored(Arc::new(StoredBody { engine: shared.engine.clone(), number: fragments }), len)
+}
+
+/// A record that must be there. One that is not was damaged: everything else goes by atomic steps.
+fn record(shared: &Shared, key: Key) -> Result<Record, Error> {
+    shared.engine.get(key)?.ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, "read a record").with("key", format!("{key:?}")).with("reason", "it is missing")
+    })
+}
+
+/// A long body, read a fragment at a time.
+#[derive(Debug)]
+struct StoredBody {
+    engine: Arc<dyn Engine>,
+    number: u64,
+}
+
+impl Fragments for StoredBody {
+    fn fragment(&self, index: u32) -> Result<Bytes, Error> {
+        let record = self.engine.get(keys::fragment::key(self.number, index))?;
+        record.map(|record| record.body).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "read a body")
+                .with("reason", "it is gone: its delivery has ended")
+                .with("fragment", index)
+        })
+    }
+}

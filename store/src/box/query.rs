@@ -1,0 +1,173 @@
+//! Questions about messages and deliveries: the ledger knows where they stand, the engine has the rest.
+
+use bytes::Bytes;
+
+use super::{Shared, keys};
+use crate::engine::Key;
+use crate::ledger::{DeliveryRow, MessageRow};
+use crate::message_box::keys::finished::Trace;
+use crate::{
+    ATTEMPTS_KEPT, Attempt, AttemptOutcome, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, Filter,
+    MessageId, MessageInfo, PortName, Timestamp,
+};
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+/// Rows looked at before the ledger is let go for others.
+const SCAN_ROWS: usize = 10_000;
+
+/// What the ledger knows of a delivery.
+struct Known {
+    id: DeliveryId,
+    row: DeliveryRow,
+    message: MessageRow,
+    port: PortName,
+}
+
+pub(super) fn message(shared: &Shared, id: MessageId) -> Result<Option<MessageInfo>, Error> {
+    let (number, row, known) = {
+        let state = shared.state();
+        let Some(number) = state.ledger.number_of(id) else { return Ok(None) };
+        let Some(row) = state.ledger.message(number).copied() else { return Ok(None) };
+        let of_message = |(delivery, row): &(u64, &DeliveryRow)| *delivery - u64::from(row.ordinal) == number;
+        // A message's deliveries are numbered on from its own number, and nothing else is in between.
+        let rows = state.ledger.deliveries_from(number).take_while(of_message);
+        let known: Vec<Known> = rows.filter_map(|(delivery, row)| know(&state.ledger, delivery, *row)).collect();
+        (number, row, known)
+    };
+    let headers = match shared.engine.get(keys::message::key(number))? {
+        Some(record) if row.live > 0 => Some(keys::message::read(&record.head)?.headers()?),
+        _ => None,
+    };
+    let deliveries = known.iter().map(|known| detail(shared, known)).collect::<Result<_, _>>()?;
+    Ok(Some(MessageInfo { id, submitted: row.submitted, headers, body_len: row.body_len, deliveries }))
+}
+
+pub(super) fn delivery(shared: &Shared, id: DeliveryId) -> Result<Option<DeliveryDetail>, Error> {
+    let known = {
+        let state = shared.state();
+        let Some(row) = state.ledger.delivery(id).copied() else { return Ok(None) };
+        know(&state.ledger, id.number(), row)
+    };
+    known.map(|known| detail(shared, &known)).transpose()
+}
+
+pub(super) fn body(shared: &Shared, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
+    let (number, fragments) = {
+        let state = shared.state();
+        let Some(number) = state.ledger.number_of(id) else { return Ok(None) };
+        if state.ledger.message(number).is_none_or(|row| row.live == 0) {
+            return Ok(None);
+        }
+        (number, state.ledger.fragments_of(number))
+    };
+    let key = match fragments {
+        Some(fragments) => keys::fragment::key(fragments, fragment),
+        None if fragment == 0 => keys::message::key(number),
+        None => return Ok(None),
+    };
+    Ok(shared.engine.get(key)?.map(|record| record.body))
+}
+
+pub(super) fn deliveries(shared: &Shared, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {
+    let limit = if filter.limit == 0 { LIMIT_DEFAULT } else { filter.limit.min(LIMIT_MAX) };
+    let mut from = filter.after.map_or(0, |after| after.number().saturating_add(1));
+    let mut found = Vec::new();
+    loop {
+        let state = shared.state();
+        let port = match &filter.port {
+            None => None,
+            Some(name) => match state.ledger.port_number(name) {
+                None => return Ok(Vec::new()),
+                number => number,
+            },
+        };
+        let wanted = |row: &DeliveryRow| {
+            port.is_none_or(|port| row.port == port) && filter.state.is_none_or(|state| row.state == state)
+        };
+        let mut looked = 0;
+        for (number, row) in state.ledger.deliveries_from(from).take(SCAN_ROWS) {
+            looked += 1;
+            from = number + 1;
+            if wanted(row) {
+                found.extend(know(&state.ledger, number, *row));
+                if found.len() >= limit {
+                    break;
+                }
+            }
+        }
+        if found.len() >= limit || looked < SCAN_ROWS {
+            break;
+        }
+    }
+    found.iter().map(|known| Ok(detail(shared, known)?.info)).collect()
+}
+
+fn know(ledger: &crate::ledger::Ledger, number: u64, row: DeliveryRow) -> Option<Known> {
+    let message = *ledger.message(number - u64::from(row.ordinal))?;
+    let port = ledger.port(row.port)?.record.name.clone();
+    Some(Known { id: DeliveryId::new(number), row, message, port })
+}
+
+/// A delivery with what the engine has of it. It may have moved on since the ledger was asked: a record that is
+/// gone by now leaves its part out.
+fn detail(shared: &Shared, known: &Known) -> Result<DeliveryDetail, Error> {
+    let (row, number) = (&known.row, known.id.number());
+    let waits = matches!(row.state, DeliveryState::Scheduled | DeliveryState::RetryWait);
+    let mut info = DeliveryInfo {
+        id: known.id,
+        message: known.message.id,
+        port: known.port.clone(),
+        state: row.state,
+        route: row.route(),
+        attempts: row.attempts,
+        submitted: known.message.submitted,
+        due: waits.then(|| Timestamp::from_micros(row.due)),
+        finished: None,
+        reason: None,
+        body_len: known.message.body_len,
+    };
+    let mut attempts = if row.has_history() { history(shared, number, row.attempts)? } else { Vec::new() };
+    if row.state.is_terminal() {
+        if let Some(trace) = trace(shared, number, row)? {
+            info.finished = Some(trace.finished);
+            info.reason = (!trace.reason.is_empty()).then(|| trace.reason.clone());
+            attempts.extend(delivering_attempt(&trace));
+        }
+    } else if row.has_record()
+        && let Some(record) = shared.engine.get(keys::delivery::key(number))?
+    {
+        info.reason = keys::delivery::read(&record.head)?.1.reason;
+    }
+    Ok(DeliveryDetail { info, attempts })
+}
+
+fn history(shared: &Shared, delivery: u64, attempts: u32) -> Result<Vec<Attempt>, Error> {
+    let parts = 0..attempts.min(ATTEMPTS_KEPT);
+    let read = |part| {
+        let record = shared.engine.get(Key::new(keys::attempt::FAMILY, delivery, part)).transpose()?;
+        Some(record.and_then(|record| keys::attempt::read(&record.head)))
+    };
+    let mut history: Vec<Attempt> = parts.filter_map(read).collect::<Result<_, _>>()?;
+    history.sort_by_key(|attempt| attempt.number);
+    Ok(history)
+}
+
+fn trace(shared: &Shared, delivery: u64, row: &DeliveryRow) -> Result<Option<Trace>, Error> {
+    let page = u64::try_from(row.due).unwrap_or(0);
+    let Some(record) = shared.engine.get(keys::finished::key(page))? else { return Ok(None) };
+    let same = |row: &Result<Trace, Error>| row.as_ref().map_or(true, |trace| trace.delivery == delivery);
+    keys::finished::rows(&record.head).find(same).transpose()
+}
+
+/// The attempt that delivered, which only the trace has.
+fn delivering_attempt(trace: &Trace) -> Option<Attempt> {
+    (trace.state == DeliveryState::Done && trace.attempts > 0).then(|| Attempt {
+        number: trace.attempts,
+        route: trace.route,
+        started: trace.started,
+        took: std::time::Duration::from_micros(trace.took_micros),
+        outcome: AttemptOutcome::Delivered,
+        failure: None,
+    })
+}

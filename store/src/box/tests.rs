@@ -1,0 +1,288 @@
+//! The box as its callers see it, over the journal unless the test says otherwise.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    AttemptNote, Batch, BoxConfig, Committing, DeliveryId, DeliveryState, ErrorKind, Failure, Filter,
+    Headers, IdSource, Message, MessageBox, OpResult, PortName, PortSpec, Refusal, Route, Store, Timestamp, Want,
+};
+
+fn config(folder: &std::path::Path) -> BoxConfig {
+    BoxConfig { segment_bytes: 1024 * 1024, ..BoxConfig::new(folder) }
+}
+
+fn port(name: &str) -> PortName {
+    PortName::new(name).unwrap()
+}
+
+fn ids() -> IdSource {
+    IdSource::system()
+}
+
+fn want(name: &str) -> Want {
+    Want {
+        port: port(name),
+        route: Route::Primary,
+        limit: 100,
+        bytes_max: 1 << 30,
+        lease_for: Duration::from_secs(60),
+    }
+}
+
+fn failed(text: &str) -> Option<AttemptNote> {
+    Some(AttemptNote {
+        started: Timestamp::from_micros(5),
+        took: Duration::from_millis(3),
+        failure: Some(Failure::new(false, vec![text.to_owned()])),
+    })
+}
+
+fn sent() -> Option<AttemptNote> {
+    Some(AttemptNote { failure: None, ..failed("").unwrap() })
+}
+
+async fn with_port(config: BoxConfig, backup: bool) -> MessageBox {
+    let mailbox = MessageBox::open(config).unwrap();
+    let batch = Batch::new(ids().batch()).define_port(&port("orders"), PortSpec { backup });
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    mailbox
+}
+
+async fn submit(mailbox: &MessageBox, body: &[u8]) -> (Message, DeliveryId) {
+    let message = Message::new(ids().message(), Bytes::copy_from_slice(body)).header("kind", "test").unwrap();
+    let batch = Batch::new(ids().batch()).submit(&port("orders"), message.clone());
+    let committed = mailbox.commit(&batch).await.unwrap();
+    match committed.results() {
+        [OpResult::Submitted { first }] => (message, *first),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_was_submitted_is_there_after_reopening_and_is_leased_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bodies = Vec::new();
+    {
+        let mailbox = with_port(config(folder.path()), false).await;
+        for number in 0..50u8 {
+            let body = vec![number; usize::from(number) * 40];
+            submit(&mailbox, &body).await;
+            bodies.push(body);
+        }
+    }
+    let mailbox = MessageBox::open(config(folder.path())).unwrap();
+    let leased = mailbox.lease(&want("orders")).await.unwrap();
+    let have: Vec<Vec<u8>> = leased.iter().map(|l| l.message.body.to_bytes().unwrap().to_vec()).collect();
+    assert_eq!(have, bodies);
+    assert_eq!(leased[0].message.headers.get("Kind").unwrap().to_string(), "test");
+    let mut batch = Batch::new(ids().batch());
+    for leased in &leased {
+        batch = batch.delete(leased.lease, sent());
+    }
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    let counts = mailbox.ports()[0].counts;
+    assert_eq!((counts.live(), counts.done), (0, 50));
+}
+
+#[tokio::test]
+async fn a_folder_has_one_opener_and_the_error_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = with_port(config(folder.path()), false).await;
+    let second = MessageBox::open(config(folder.path())).unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::Locked);
+    assert!(second.to_string().contains(&format!("process {}", std::process::id())), "{second}");
+}
+
+#[cfg(feature = "sled")]
+#[tokio::test]
+async fn a_folder_of_another_engine_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(with_port(config(folder.path()), false).await);
+    let other = BoxConfig { engine: crate::EngineKind::Sled, ..config(folder.path()) };
+    let error = MessageBox::open(other).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incompatible);
+}
+
+#[tokio::test]
+async fn the_same_batch_again_is_applied_once_even_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = Message::new(ids().message(), "hello");
+    let batch = Batch::new(ids().batch()).submit(&port("orders"), message).submit(&port("nowhere"), {
+        Message::new(ids().message(), "lost")
+    });
+    let first = {
+        let mailbox = with_port(config(folder.path()), false).await;
+        let first = mailbox.commit(&batch).await.unwrap();
+        let again = mailbox.commit(&batch).await.unwrap();
+        assert!(again.was_repeated() && !first.was_repeated());
+        assert_eq!(first.results(), again.results());
+        assert_eq!(first.results()[1], OpResult::Refused(Refusal::NoSuchPort));
+        first
+    };
+    let mailbox = MessageBox::open(config(folder.path())).unwrap();
+    let again = mailbox.commit(&batch).await.unwrap();
+    assert!(again.was_repeated());
+    assert_eq!(first.results(), again.results());
+    assert_eq!(mailbox.ports()[0].counts.ready, 1);
+}
+
+#[tokio::test]
+async fn an_all_or_none_batch_is_void_when_one_operation_is_refused() {
+    let mailbox = with_port(BoxConfig::in_memory(), false).await;
+    let batch = Batch::new(ids().batch())
+        .all_or_none()
+        .submit(&port("orders"), Message::new(ids().message(), "a"))
+        .submit(&port("nowhere"), Message::new(ids().message(), "b"));
+    let committed = mailbox.commit(&batch).await.unwrap();
+    assert_eq!(
+        committed.results(),
+        [OpResult::Refused(Refusal::Voided), OpResult::Refused(Refusal::NoSuchPort)]
+    );
+    assert_eq!(mailbox.ports()[0].counts.live(), 0);
+}
+
+#[tokio::test]
+async fn a_failed_delivery_goes_down_the_ladder_and_its_history_tells_each_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = {
+        let mailbox = with_port(config(folder.path()), true).await;
+        let (_, id) = submit(&mailbox, b"x").await;
+        let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+        let soon = Timestamp::EPOCH;
+        let mut carried = Headers::default();
+        carried.set("offset", 7i64).unwrap();
+        let batch = Batch::new(ids().batch()).resubmit(lease, soon, failed("one"), carried);
+        assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+        let leased = mailbox.lease(&want("orders")).await.unwrap().remove(0);
+        assert_eq!((leased.attempts, leased.attempts_on_route), (1, 1));
+        assert_eq!(leased.carried.get("offset").unwrap().to_string(), "7");
+        let batch = Batch::new(ids().batch()).move_to_backup(leased.lease, failed("two"));
+        assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+        assert!(mailbox.lease(&want("orders")).await.unwrap().is_empty());
+        id
+    };
+    let mailbox = MessageBox::open(config(folder.path())).unwrap();
+    let backup = Want { route: Route::Backup, ..want("orders") };
+    let leased = mailbox.lease(&backup).await.unwrap().remove(0);
+    assert_eq!((leased.attempts, leased.attempts_on_route, leased.route), (2, 0, Route::Backup));
+    let batch = Batch::new(ids().batch()).suspend(leased.lease, "all spent", failed("three"));
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    let detail = mailbox.delivery(id).await.unwrap().unwrap();
+    assert_eq!(detail.info.state, DeliveryState::Suspended);
+    assert_eq!(detail.info.reason.as_deref(), Some("all spent"));
+    let texts: Vec<_> = detail.attempts.iter().map(|a| a.failure.as_ref().unwrap().text()).collect();
+    assert_eq!(texts, ["one", "two", "three"]);
+    drop(mailbox);
+    let mailbox = MessageBox::open(config(folder.path())).unwrap();
+    assert_eq!(mailbox.delivery(id).await.unwrap().unwrap(), detail);
+    assert!(mailbox.commit(&Batch::new(ids().batch()).resume(id)).await.unwrap().all_applied());
+    let leased = mailbox.lease(&want("orders")).await.unwrap().remove(0);
+    assert_eq!((leased.attempts, leased.attempts_on_route, leased.route), (3, 0, Route::Primary));
+    let batch = Batch::new(ids().batch()).delete(leased.lease, sent());
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    let detail = mailbox.delivery(id).await.unwrap().unwrap();
+    assert_eq!((detail.info.state, detail.attempts.len()), (DeliveryState::Done, 4));
+    drop(mailbox);
+    let mailbox = MessageBox::open(config(folder.path())).unwrap();
+    assert_eq!(mailbox.delivery(id).await.unwrap().unwrap(), detail);
+}
+
+#[tokio::test]
+async fn a_settled_lease_settles_nothing_more() {
+    let mailbox = with_port(BoxConfig::in_memory(), false).await;
+    let (_, id) = submit(&mailbox, b"x").await;
+    let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+    let refused = Batch::new(ids().batch()).move_to_backup(lease, failed("no"));
+    let refused = mailbox.commit(&refused).await.unwrap();
+    assert_eq!(refused.results(), [OpResult::Refused(Refusal::NoBackup)]);
+    let batch = Batch::new(ids().batch()).delete(lease, sent()).suspend(lease, "late", None);
+    let committed = mailbox.commit(&batch).await.unwrap();
+    assert_eq!(committed.results(), [OpResult::Applied, OpResult::Refused(Refusal::NotOwned)]);
+    assert_eq!(mailbox.delivery(id).await.unwrap().unwrap().info.state, DeliveryState::Done);
+}
+
+#[tokio::test]
+async fn a_terminated_delivery_leaves_a_trace_and_a_finished_message_no_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let mailbox = with_port(config(folder.path()), false).await;
+    let (message, id) = submit(&mailbox, b"x").await;
+    assert!(mailbox.body(message.id, 0).await.unwrap().is_some());
+    assert!(mailbox.commit(&Batch::new(ids().batch()).terminate(id, "not wanted")).await.unwrap().all_applied());
+    drop(mailbox);
+    let mailbox = MessageBox::open(config(folder.path())).unwrap();
+    let info = mailbox.message(message.id).await.unwrap().unwrap();
+    assert_eq!(info.headers, None);
+    assert_eq!(info.deliveries[0].info.state, DeliveryState::Terminated);
+    assert_eq!(info.deliveries[0].info.reason.as_deref(), Some("not wanted"));
+    assert_eq!(mailbox.body(message.id, 0).await.unwrap(), None);
+    let again = Batch::new(ids().batch()).submit(&port("orders"), message);
+    let again = mailbox.commit(&again).await.unwrap();
+    assert_eq!(again.results(), [OpResult::Refused(Refusal::Duplicate { first: id })]);
+}
+
+#[tokio::test]
+async fn a_long_body_goes_in_and_out_by_fragments_and_its_room_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let body: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 % 251) as u8).collect();
+    let message = ids().message();
+    {
+        let mailbox = with_port(config(folder.path()), false).await;
+        let mut writer = mailbox.stage().unwrap();
+        for part in body.chunks(100_000) {
+            writer.write(Bytes::copy_from_slice(part)).await.unwrap();
+        }
+        let staged = writer.finish().await.unwrap();
+        let batch = Batch::new(ids().batch()).submit(&port("orders"), Message::new(message, staged));
+        assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+        // One that is given up half way.
+        let mut writer = mailbox.stage().unwrap();
+        writer.write(Bytes::from(body.clone())).await.unwrap();
+    }
+    let mailbox = MessageBox::open(config(folder.path())).unwrap();
+    let leased = mailbox.lease(&want("orders")).await.unwrap().remove(0);
+    assert_eq!(leased.message.body.len(), body.len() as u64);
+    assert!(leased.message.body.to_bytes().unwrap() == body);
+    let records = mailbox.stats().disk.records;
+    let batch = Batch::new(ids().batch()).delete(leased.lease, sent());
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    assert_eq!(records - mailbox.stats().disk.records, 12 + 1 - 2, "fragments and message go, trace and batch come");
+    assert_eq!(leased.message.body.fragment(0).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn finished_deliveries_are_forgotten_past_the_retention() {
+    let mut config = BoxConfig::in_memory();
+    config.retention.count = 10;
+    let mailbox = with_port(config, false).await;
+    for _ in 0..100 {
+        submit(&mailbox, b"x").await;
+        let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+        let batch = Batch::new(ids().batch()).delete(lease, sent());
+        assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    }
+    assert_eq!(mailbox.ports()[0].counts.done, 10);
+    let done = Filter { state: Some(DeliveryState::Done), ..Filter::default() };
+    assert_eq!(mailbox.deliveries(&done).await.unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn a_box_committing_inline_behaves_the_same() {
+    let config = BoxConfig { committing: Committing::Inline, ..BoxConfig::in_memory() };
+    let mailbox = with_port(config, false).await;
+    submit(&mailbox, b"x").await;
+    assert_eq!(mailbox.lease(&want("orders")).await.unwrap().len(), 1);
+    mailbox.close().await.unwrap();
+    let late = Batch::new(ids().batch()).submit(&port("orders"), Message::new(ids().message(), "late"));
+    assert_eq!(mailbox.commit(&late).await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn watchers_hear_of_what_becomes_ready() {
+    let mailbox = with_port(BoxConfig::in_memory(), false).await;
+    let mut watch = mailbox.watch(&port("orders")).unwrap();
+    let heard = tokio::spawn(async move { watch.changed().await });
+    submit(&mailbox, b"x").await;
+    heard.await.unwrap();
+}

@@ -1,0 +1,213 @@
+//! Moving the live rest of the oldest segment forward, so that the disk used stays in proportion to what lives.
+//!
+//! Only the oldest segment is ever freed (then no delete need outlive the record it deletes), so one old record can
+//! pin everything behind it. Once too much of the disk is dead, the records that live in the oldest segment are put
+//! again at the front, a bounded amount with every flushed apply; the next flush makes that last, and the segment is
+//! freed. Going round like this writes at most about as much again as was written.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+
+use super::disk::DiskFile;
+use super::format::{ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupKind, TableEntry, segment_seed};
+use super::group::Change;
+use super::read::{Raw, ReadFault, Window, read_entry, read_raw};
+use super::scan::{Scanner, Step};
+use super::segment::LiveMap;
+use super::write::{Shared, Writer, publish};
+use crate::ErrorKind;
+use crate::engine::Key;
+
+/// Moved with one apply, at least.
+const MOVED_BYTES: usize = 256 * 1024;
+/// Records moved with one apply, at most.
+const MOVED_RECORDS_MAX: usize = 4096;
+/// Groups looked through with one apply, at most.
+const SCANNED_GROUPS_MAX: usize = 4096;
+/// Segments' worth of dead bytes that are left alone.
+const SLACK_SEGMENTS: u64 = 4;
+
+/// How far the move of the oldest segment has come.
+#[derive(Debug, Default)]
+pub(super) struct Mover {
+    under_way: Option<UnderWay>,
+    /// A segment that could not be emptied; it is left alone until the next opening.
+    given_up: Option<u32>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    segment: u32,
+    file: Arc<dyn DiskFile>,
+    scanner: Scanner,
+    /// Table entries of the group last scanned that may still live.
+    entries: VecDeque<u64>,
+    is_scanned: bool,
+}
+
+struct Moved {
+    key: Key,
+    raw: Raw,
+}
+
+/// The oldest segment, where its live rest should be moved.
+fn worth_moving(live: &LiveMap, segment_bytes: u64) -> Option<u32> {
+    let (number, oldest) = live.oldest_of_several()?;
+    let slack = SLACK_SEGMENTS.saturating_mul(segment_bytes);
+    let is_mostly_dead = oldest.live_bytes <= oldest.end / 4;
+    let factor = if is_mostly_dead { 1 } else { 2 };
+    let bound = live.live_bytes().saturating_mul(factor).saturating_add(slack);
+    (oldest.records > 0 && live.end_bytes() > bound).then_some(number)
+}
+
+impl Writer {
+    /// Moves some of the oldest segment's live rest forward, where that is worth it. `applied` is the payload of
+    /// the apply it comes with, in bytes: larger ones move more along.
+    ///
+    /// Whatever goes wrong here costs nobody anything yet: the records are still where they were.
+    pub(super) fn move_rest(&mut self, shared: &Shared, applied: usize) {
+        let budget = MOVED_BYTES.max(applied);
+        if !self.is_open() || !self.has_room_for_move(budget) || !self.take_up_move(shared) {
+            return;
+        }
+        let Some(mut under_way) = self.mover.under_way.take() else { return };
+        let moved = match collect(&mut under_way, shared, self.salt, budget) {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::error!(%error, segment = under_way.segment, "a segment cannot be emptied");
+                self.mover.given_up = Some(under_way.segment);
+                return;
+            }
+        };
+        if moved.is_empty() {
+            if under_way.is_scanned && under_way.entries.is_empty() {
+                self.end_move(shared, under_way.segment);
+            } else {
+                self.mover.under_way = Some(under_way);
+            }
+            return;
+        }
+        let changes = || {
+            moved.iter().map(|moved| Change::Put {
+                key: moved.key,
+                head: &moved.raw.record.head,
+                body: &moved.raw.record.body,
+                is_head_damaged: !moved.raw.is_head_sound,
+                is_body_damaged: !moved.raw.is_body_sound,
+            })
+        };
+        match self.append(shared, GroupKind::Moved, changes) {
+            Ok((segment, at)) => {
+                publish(&mut shared.live_mut(), segment, at, changes());
+                self.mover.under_way = Some(under_way);
+            }
+            // The entries taken out are met again by a new scan, once there is room.
+            Err(error) if error.kind() == ErrorKind::Full => {}
+            Err(_) => self.mover.given_up = Some(under_way.segment),
+        }
+    }
+
+    fn take_up_move(&mut self, shared: &Shared) -> bool {
+        let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(number) = worth_moving(&live, self.config.segment_bytes) else { return false };
+        if self.mover.given_up == Some(number) || self.current_number() == Some(number) {
+            return false;
+        }
+        if self.mover.under_way.as_ref().is_some_and(|under_way| under_way.segment == number) {
+            return true;
+        }
+        let Some(segment) = live.segment(number) else { return false };
+        self.mover.under_way = Some(UnderWay {
+            segment: number,
+            file: segment.file.clone(),
+            scanner: Scanner::new(self.salt, number, 0, Some(segment.end), segment.file_bytes),
+            entries: VecDeque::new(),
+            is_scanned: false,
+        });
+        true
+    }
+
+    fn end_move(&mut self, shared: &Shared, number: u32) {
+        let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+        // What lives there still was not met by the scan: it must be in a group that became unreadable.
+        if live.segment(number).is_some_and(|segment| segment.records > 0) {
+            tracing::error!(segment = number, "a segment cannot be emptied: not all of it can be read");
+            self.mover.given_up = Some(number);
+        }
+    }
+}
+
+/// Reads the next live records of the segment.
+fn collect(
+    under_way: &mut UnderWay,
+    shared: &Shared,
+    salt: u64,
+    budget: usize,
+) -> std::io::Result<Vec<Moved>> {
+    let file = under_way.file.clone();
+    let seed = segment_seed(salt, u64::from(under_way.segment));
+    let mut window = Window::new(&*file);
+    let mut moved: Vec<Moved> = Vec::new();
+    let mut bytes = 0;
+    let mut groups = 0;
+    while bytes < budget && moved.len() < MOVED_RECORDS_MAX {
+        let Some(at) = under_way.entries.pop_front() else {
+            if under_way.is_scanned || groups == SCANNED_GROUPS_MAX {
+                break;
+            }
+            groups += 1;
+            match under_way.scanner.next(&mut window)? {
+                None => under_way.is_scanned = true,
+                Some(Step::Group(group)) => {
+                    let first = group.at + GROUP_HEADER_BYTES as u64;
+                    let entries =
+                        (0..u64::from(group.header.entries)).map(|n| first + n * ENTRY_BYTES as u64);
+                    find_live(under_way, shared, &mut window, seed, entries)?;
+                }
+                Some(_) => {}
+            }
+            continue;
+        };
+        let entry = match read_entry(&*file, seed, at) {
+            Ok(entry) => entry,
+            Err(ReadFault::Disk(error)) => return Err(error),
+            Err(ReadFault::Mismatch(_)) => continue,
+        };
+        if !is_live(shared, under_way.segment, at, &entry) {
+            continue;
+        }
+        let raw = read_raw(&*file, seed, &entry)?;
+        bytes += raw.record.head.len() + raw.record.body.len() + ENTRY_BYTES;
+        moved.push(Moved { key: entry.key, raw });
+    }
+    Ok(moved)
+}
+
+fn find_live(
+    under_way: &mut UnderWay,
+    shared: &Shared,
+    window: &mut Window<'_>,
+    seed: u32,
+    entries: impl Iterator<Item = u64>,
+) -> std::io::Result<()> {
+    let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+    for at in entries {
+        let bytes = window.read(at, ENTRY_BYTES)?;
+        let entry = TableEntry::decode(bytes, seed, at).or_else(|| TableEntry::mend(bytes, seed, at));
+        if entry.is_some_and(|entry| lives_at(&live, under_way.segment, at, &entry)) {
+            under_way.entries.push_back(at);
+        }
+    }
+    Ok(())
+}
+
+fn is_live(shared: &Shared, segment: u32, at: u64, entry: &TableEntry) -> bool {
+    let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+    lives_at(&live, segment, at, entry)
+}
+
+/// Whether the record that `entry` stores is the one its key leads to.
+pub(super) fn lives_at(live: &LiveMap, segment: u32, at: u64, entry: &TableEntry) -> bool {
+    entry.kind == EntryKind::Put
+        && live.place(entry.key).is_some_and(|place| place.segment == segment && place.at() == at)
+}

@@ -1,0 +1,495 @@
+//! The one writer: appending groups, flushing, going on to the next segment, and what a full disk means.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use super::JournalConfig;
+use super::disk::{Disk, DiskFile};
+use super::format::{ENTRY_BYTES, GROUP_HEADER_BYTES, GroupKind, SEGMENT_START, SegmentHeader};
+use super::group::{Change, GroupBuffers, GroupPlace, GroupSize};
+use super::index::Place;
+use super::move_rest::Mover;
+use super::replay::{Opened, Spare};
+use super::segment::{FileName, LiveMap, Segment};
+use crate::engine::WriteSet;
+use crate::{Durability, Error, ErrorKind};
+
+/// Free bytes below which the writer no longer takes the file system's word.
+const FREE_BYTES_MIN: u64 = 1024 * 1024;
+/// After how many bytes, at most, the file system is asked again.
+const CREDIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Zeros written at once.
+const ZERO_BYTES: usize = 64 * 1024;
+
+/// The segment being written.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) number: u32,
+    file: Arc<dyn DiskFile>,
+    /// Where the next group goes.
+    position: u64,
+    /// Up to here the file has blocks on the disk already.
+    secured: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Poisoned(Error),
+    Closed,
+}
+
+/// What only the writer knows. One at a time holds it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) config: JournalConfig,
+    pub(super) salt: u64,
+    pub(super) spares: Vec<Spare>,
+    pub(super) mover: Mover,
+    current: Option<Current>,
+    /// The newest segment that is no longer written, and where its groups end.
+    last: Option<(u32, u64)>,
+    next_segment: u32,
+    next_record: u64,
+    /// Every group with a lower number is on the disk.
+    flushed_below: u64,
+    state: State,
+    /// The disk was full: room is secured by writing before it is promised.
+    is_cautious: bool,
+    /// Bytes that may still be promised before the file system is asked again.
+    credit: u64,
+    buffers: GroupBuffers,
+}
+
+/// What the writer shares with readers.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) live: RwLock<LiveMap>,
+    pub(super) flushes: AtomicU64,
+    pub(super) spare_bytes: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn live_mut(&self) -> RwLockWriteGuard<'_, LiveMap> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// The writer after an opening that found `opened`, and what it shares.
+    pub(super) fn new(disk: Arc<dyn Disk>, config: JournalConfig, opened: Opened) -> (Self, Shared) {
+        let writer = Self {
+            disk,
+            config,
+            salt: opened.salt,
+            spares: opened.spares,
+            mover: Mover::default(),
+            current: None,
+            last: opened.last,
+            next_segment: opened.next_segment,
+            next_record: opened.next_record,
+            flushed_below: opened.next_record,
+            state: State::Open,
+            is_cautious: false,
+            credit: 0,
+            buffers: GroupBuffers::default(),
+        };
+        let shared = Shared {
+            live: RwLock::new(opened.live),
+            flushes: AtomicU64::new(0),
+            spare_bytes: AtomicU64::new(0),
+        };
+        writer.count_spares(&shared);
+        (writer, shared)
+    }
+
+    pub(super) fn count_spares(&self, shared: &Shared) {
+        let bytes = self.spares.iter().map(|spare| spare.file_bytes).sum();
+        shared.spare_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Poisoned(cause) => Err(cause.clone()),
+            State::Closed => Err(Error::new(ErrorKind::Closed, "write to the journal")),
+        }
+    }
+
+    /// Makes every later write fail, because what is on the disk is no longer known.
+    pub(super) fn poison(&mut self, error: Error) -> Error {
+        let error = error.as_kind(ErrorKind::Unavailable);
+        tracing::error!(%error, "the journal takes no more writes until it is opened anew");
+        self.state = State::Poisoned(error.clone());
+        error
+    }
+
+    /// A full disk leaves the journal as it is; any other failure poisons it.
+    fn fail(&mut self, error: Error) -> Error {
+        if error.kind() == ErrorKind::Full { error } else { self.poison(error) }
+    }
+
+    /// Applies every change or none; see [`crate::engine::Engine::apply`].
+    pub(super) fn apply(
+        &mut self,
+        shared: &Shared,
+        writes: &WriteSet,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        self.check()?;
+        let changes = || writes.iter().map(Change::from);
+        let written =
+            if writes.is_empty() { None } else { Some(self.append(shared, GroupKind::Changes, changes)?) };
+        if durability == Durability::Flushed {
+            self.flush(shared)?;
+        }
+        if let Some((segment, at)) = written {
+            publish(&mut shared.live_mut(), segment, at, changes());
+        }
+        if durability == Durability::Flushed {
+            self.drop_dead(shared);
+            self.move_rest(shared, writes.payload_bytes());
+        }
+        Ok(())
+    }
+
+    /// Writes a group behind the last one and returns its segment and offset. It is neither flushed nor published.
+    pub(super) fn append<'a, I>(
+        &mut self,
+        shared: &Shared,
+        kind: GroupKind,
+        changes: impl Fn() -> I,
+    ) -> Result<(u32, u64), Error>
+    where
+        I: Iterator<Item = Change<'a>>,
+    {
+        let size = GroupSize::of(changes())?;
+        loop {
+            if kind != GroupKind::Closing && self.must_roll(size.group_bytes) {
+                self.roll(shared, size.group_bytes)?;
+            }
+            match self.write_group(shared, kind, size, changes()) {
+                // A spare segment has its room already: the next round goes on to it.
+                Err(error)
+                    if error.kind() == ErrorKind::Full
+                        && kind != GroupKind::Closing
+                        && !self.spares.is_empty() => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn write_group<'a>(
+        &mut self,
+        shared: &Shared,
+        kind: GroupKind,
+        size: GroupSize,
+        changes: impl Iterator<Item = Change<'a>>,
+    ) -> Result<(u32, u64), Error> {
+        let Some(current) = &mut self.current else {
+            return Err(Error::new(ErrorKind::Unavailable, "find the segment being written"));
+        };
+        let (segment, at) = (current.number, current.position);
+        let place = GroupPlace {
+            salt: self.salt,
+            segment,
+            at,
+            record: self.next_record,
+            flushed_below: self.flushed_below,
+            kind,
+        };
+        if let Err(error) = self.buffers.write(&*current.file, place, size, changes) {
+            // What was written of it is no whole group. That it cannot even be taken for the beginning of one is
+            // worth a try, and no more: the next group goes to the same place.
+            let wiped = current.file.write_all_at(&mut [IoSlice::new(&[0; GROUP_HEADER_BYTES])], at);
+            let error =
+                Error::io("write a group to the journal", error).with("segment", segment).with("at", at);
+            if error.kind() == ErrorKind::Full {
+                tracing::warn!(%error, wiped = wiped.is_ok(), "the disk is full");
+                self.is_cautious = true;
+            }
+            return Err(self.fail(error));
+        }
+        current.position += size.group_bytes;
+        current.secured = current.secured.max(current.position);
+        self.next_record += 1;
+        shared.live_mut().extend_segment(segment, current.position, current.secured);
+        Ok((segment, at))
+    }
+
+    /// Makes every group written so far last.
+    pub(super) fn flush(&mut self, shared: &Shared) -> Result<(), Error> {
+        let Some(current) = &self.current else { return Ok(()) };
+        if self.flushed_below == self.next_record {
+            return Ok(());
+        }
+        shared.flushes.fetch_add(1, Ordering::Relaxed);
+        match current.file.sync_data() {
+            Ok(()) => {
+                self.flushed_below = self.next_record;
+                Ok(())
+            }
+            Err(error) => Err(self.poison(Error::io("flush the journal", error))),
+        }
+    }
+
+    /// Whether the segment being written has no place for so many bytes more.
+    fn is_at_end(&self, bytes: u64) -> bool {
+        let Some(current) = &self.current else { return true };
+        let end = current.position.saturating_add(bytes);
+        current.position > SEGMENT_START && end > self.config.segment_bytes
+    }
+
+    /// Whether a group of so many bytes belongs into another segment: at this one's end, or, on a full disk, where
+    /// only a spare one has room for it.
+    fn must_roll(&self, bytes: u64) -> bool {
+        let has_spare = self.is_cautious && !self.spares.is_empty();
+        (self.is_at_end(bytes) || has_spare) && !self.is_secured(bytes)
+    }
+
+    /// Whether what was secured on a full disk has a place for so many bytes.
+    fn is_secured(&self, bytes: u64) -> bool {
+        let fits = |current: &Current| current.position.saturating_add(bytes) <= current.secured;
+        self.is_cautious && self.current.as_ref().is_some_and(fits)
+    }
+
+    /// Whether so many bytes can be moved. What was secured on a full disk is not for that.
+    pub(super) fn has_room_for_move(&self, bytes: usize) -> bool {
+        let Some(current) = &self.current else { return true };
+        let secured = current.secured.saturating_sub(current.position);
+        !self.is_cautious || secured > (bytes as u64).saturating_add(self.extra_bytes()).saturating_mul(2)
+    }
+
+    /// The number of the segment being written.
+    pub(super) fn current_number(&self) -> Option<u32> {
+        self.current.as_ref().map(|current| current.number)
+    }
+
+    /// Room that is secured beyond what is asked for, so that small groups (completions) still fit on a full disk:
+    /// enough to finish what a segment or so holds, and so to free it.
+    fn extra_bytes(&self) -> u64 {
+        (self.config.segment_bytes / 4).min(256 * 1024).max(self.config.segment_bytes / 8)
+    }
+
+    /// Goes on to a new segment, which after a full disk has `bytes` and the extra room from the start. Where there
+    /// is no room for it, nothing is changed: the room secured in the old one is still there.
+    fn roll(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
+        // The header of the next segment vouches for everything before it.
+        self.flush(shared)?;
+        let spare = self.spares.pop();
+        let room = if self.is_cautious { bytes.saturating_add(self.extra_bytes()) } else { 0 };
+        let current = match self.make_segment(shared, spare.as_ref(), room) {
+            Ok(current) => current,
+            Err(error) => {
+                if error.kind() == ErrorKind::Full {
+                    self.is_cautious = true;
+                    if spare.is_none() {
+                        // Gives back what it took. If it cannot be removed, the next attempt empties it.
+                        let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
+                    }
+                }
+                self.spares.extend(spare);
+                return Err(self.fail(error));
+            }
+        };
+        self.count_spares(shared);
+        let segment = Segment::new(current.file.clone(), current.position, current.secured);
+        shared.live_mut().add_segment(current.number, segment);
+        self.last = Some((current.number, current.position));
+        self.next_segment = current.number.saturating_add(1);
+        self.current = Some(current);
+        if self.is_cautious {
+            let wanted = self.config.segment_bytes.saturating_mul(2).saturating_add(FREE_BYTES_MIN);
+            self.is_cautious = self.disk.free_bytes().is_ok_and(|free| free < wanted);
+        }
+        Ok(())
+    }
+
+    fn make_segment(&self, shared: &Shared, spare: Option<&Spare>, room: u64) -> Result<Current, Error> {
+        let number = self.next_segment;
+        if number == u32::MAX {
+            return Err(Error::new(ErrorKind::Unavailable, "number another segment"));
+        }
+        let (previous, previous_end) = match &self.current {
+            Some(current) => (current.number, current.position),
+            None => self.last.unwrap_or_default(),
+        };
+        let header = SegmentHeader {
+            salt: self.salt,
+            number: u64::from(number),
+            first_record: self.next_record,
+            previous: u64::from(previous),
+            previous_end,
+        };
+        let made = spare.map_or(FileName::New(number), |spare| spare.name).to_string();
+        let name = FileName::Segment(number).to_string();
+        let fault = |doing, error| Error::io(doing, error).with("file", &made);
+        let file = match spare {
+            Some(_) => self.disk.open(&made).map_err(|error| fault("open a spare segment", error))?,
+            None => self.disk.create(&made).map_err(|error| fault("create a segment", error))?,
+        };
+        file.write_all_at(&mut [IoSlice::new(&header.encode())], 0)
+            .map_err(|error| fault("write a segment's header", error))?;
+        let mut secured = spare.map_or(SEGMENT_START, |spare| spare.file_bytes.max(SEGMENT_START));
+        secure_to(&*file, &mut secured, SEGMENT_START.saturating_add(room))
+            .map_err(|error| fault("secure room in a segment", error))?;
+        // Only a file with a whole header is ever called a segment.
+        shared.flushes.fetch_add(1, Ordering::Relaxed);
+        file.sync_data().map_err(|error| fault("flush a segment's header", error))?;
+        self.disk.rename(&made, &name).map_err(|error| fault("name a segment", error))?;
+        // After the rename a failure leaves it open which name will last: that is no full disk any more.
+        self.disk.sync_folder().map_err(|error| {
+            Error::io("flush the journal's folder", error).as_kind(ErrorKind::Unavailable)
+        })?;
+        Ok(Current { number, file, position: SEGMENT_START, secured })
+    }
+
+    /// Sees to it that `bytes` more payload can be written; see [`crate::engine::Engine::reserve`].
+    pub(super) fn reserve(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
+        self.check()?;
+        if !self.is_cautious {
+            let wanted = bytes.saturating_add(FREE_BYTES_MIN);
+            if self.credit >= wanted {
+                self.credit -= bytes;
+                return Ok(());
+            }
+            match self.disk.free_bytes() {
+                Ok(free) if free / 4 >= wanted => {
+                    self.credit = (free / 4).min(CREDIT_BYTES_MAX).max(wanted) - bytes;
+                    return Ok(());
+                }
+                Ok(free) if free >= wanted => return Ok(()),
+                Ok(_) => self.is_cautious = true,
+                // A file system that does not tell is asked by writing, once it says that it is full.
+                Err(_) => return Ok(()),
+            }
+        }
+        self.secure(shared, bytes)
+    }
+
+    /// Writes zeros ahead of the position, so that the blocks are there.
+    fn secure(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
+        let bytes = bytes.saturating_add(2 * GROUP_HEADER_BYTES as u64 + ENTRY_BYTES as u64);
+        let extra = self.extra_bytes();
+        // The room that is secured here already is for what comes without a reservation: it does not keep the
+        // segment going.
+        if self.is_at_end(bytes) {
+            self.roll(shared, bytes)?;
+        }
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let target = current.position.saturating_add(bytes).saturating_add(extra);
+        let outcome = secure_to(&*current.file, &mut current.secured, target);
+        shared.live_mut().extend_segment(current.number, current.position, current.secured);
+        outcome.map_err(|error| self.fail(Error::io("secure room on the disk", error).with("bytes", bytes)))
+    }
+
+    /// Frees the oldest segments while nothing lives in them. Only after a flush: what killed them must last.
+    pub(super) fn drop_dead(&mut self, shared: &Shared) {
+        loop {
+            let (number, file_bytes, is_damaged) = {
+                let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+                match live.oldest_of_several() {
+                    Some((number, segment)) if segment.records == 0 => {
+                        (number, segment.file_bytes, segment.is_damaged)
+                    }
+                    _ => break,
+                }
+            };
+            let from = FileName::Segment(number).to_string();
+            // Files much shorter or longer than a segment are not worth keeping.
+            let is_spare = self.spares.len() < self.config.spare_segments_max
+                && file_bytes >= self.config.segment_bytes / 2
+                && file_bytes <= self.config.segment_bytes.saturating_mul(2);
+            let renamed = if is_damaged {
+                self.disk.rename(&from, &FileName::Damaged(number).to_string())
+            } else if is_spare {
+                self.disk.rename(&from, &FileName::Spare(number).to_string())
+            } else {
+                self.disk.remove(&from)
+            };
+            // One at a time, in order: a segment's deletes must not go before the records they delete.
+            if renamed.as_ref().is_err_and(is_full) {
+                break;
+            }
+            if let Err(error) = renamed.and_then(|()| self.disk.sync_folder()) {
+                // The apply that brought us here is on the disk already; only the next one is told.
+                self.poison(Error::io("free a segment", error).with("file", from));
+                break;
+            }
+            if is_spare && !is_damaged {
+                self.spares.push(Spare { name: FileName::Spare(number), file_bytes });
+            }
+            shared.live_mut().remove_segment(number);
+        }
+        self.count_spares(shared);
+    }
+
+    /// Whether writes are taken.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Flushes, marks the journal as closed cleanly, and takes no more writes.
+    pub(super) fn close(&mut self, shared: &Shared) -> Result<(), Error> {
+        match &self.state {
+            State::Closed => return Ok(()),
+            State::Poisoned(cause) => return Err(cause.clone()),
+            State::Open => {}
+        }
+        self.flush(shared)?;
+        if self.current.is_some() {
+            self.write_closing_mark(shared)?;
+        }
+        self.state = State::Closed;
+        Ok(())
+    }
+
+    fn write_closing_mark(&mut self, shared: &Shared) -> Result<(), Error> {
+        match self.append(shared, GroupKind::Closing, std::iter::empty) {
+            Ok(_) => self.flush(shared),
+            // Everything else is flushed; without the mark the next opening looks closer at the last group.
+            Err(error) if error.kind() == ErrorKind::Full => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Makes a group that was written visible to readers.
+pub(super) fn publish<'a>(
+    live: &mut LiveMap,
+    segment: u32,
+    group_at: u64,
+    changes: impl Iterator<Item = Change<'a>>,
+) {
+    let mut at = group_at + GROUP_HEADER_BYTES as u64;
+    for change in changes {
+        match change {
+            Change::Put { key, head, body, .. } => {
+                let bytes = (ENTRY_BYTES + head.len() + body.len()) as u32;
+                live.put(key, Place::new(segment, at, bytes));
+            }
+            Change::Delete { key } => live.remove(key),
+            Change::DeleteBelow { family, number } => live.remove_below(family, number),
+        }
+        at += ENTRY_BYTES as u64;
+    }
+}
+
+/// Writes zeros from `secured` to `target` and moves `secured` along.
+fn secure_to(file: &dyn DiskFile, secured: &mut u64, target: u64) -> io::Result<()> {
+    const ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
+    while *secured < target {
+        let room = usize::try_from(target - *secured).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
+        let piece = ZEROS.get(..room).unwrap_or_default();
+        file.write_all_at(&mut [IoSlice::new(piece)], *secured)?;
+        *secured += room as u64;
+    }
+    Ok(())
+}
+
+/// Whether a failure means that there is no room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,114 @@
+//! Outcomes: a delivery ends, its trace is kept for the retention, then it is forgotten.
+
+use super::apply::Applying;
+use super::{Ledger, Page};
+use crate::engine::WriteSet;
+use crate::message_box::keys;
+use crate::message_box::keys::finished::Trace;
+use crate::{AttemptNote, DeliveryState, Timestamp};
+
+impl Ledger {
+    /// Ends a delivery. Its message's body goes with the last one.
+    pub(super) fn finish(
+        &mut self,
+        number: u64,
+        state: DeliveryState,
+        attempt: Option<&AttemptNote>,
+        reason: &str,
+        with: &mut Applying<'_>,
+    ) {
+        let page = self.next_page;
+        if !self.set_state(number, state, |row| row.due = i64::try_from(page).unwrap_or(i64::MAX)) {
+            return;
+        }
+        let Some(row) = self.deliveries.get(number).copied() else { return };
+        if row.has_record() {
+            with.writes.delete(keys::delivery::key(number));
+        }
+        let message = number - u64::from(row.ordinal);
+        let Some(of) = self.messages.get_mut(message) else { return };
+        of.live = of.live.saturating_sub(1);
+        let of = *of;
+        if of.live == 0 {
+            self.drop_body(message, of.body_len, with.writes);
+        }
+        let trace = Trace {
+            delivery: number,
+            message: of.id,
+            port: row.port,
+            ordinal: row.ordinal,
+            state,
+            route: row.route(),
+            attempts: row.attempts,
+            submitted: of.submitted,
+            finished: with.now,
+            body_len: of.body_len,
+            started: attempt.map_or(Timestamp::EPOCH, |attempt| attempt.started),
+            took_micros: attempt.map_or(0, |attempt| u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX)),
+            reason: reason.to_owned(),
+        };
+        keys::finished::push(&mut self.page, &trace);
+        self.page_rows += 1;
+        self.finished.push_back(number);
+        if self.page.len() >= keys::finished::PAGE_BYTES {
+            self.flush_page(with.now, with.writes);
+        }
+    }
+
+    fn drop_body(&mut self, message: u64, body_len: u64, writes: &mut WriteSet) {
+        writes.delete(keys::message::key(message));
+        if let Some(fragments) = self.long_bodies.remove(&message) {
+            keys::fragment::delete_all(writes, fragments, body_len);
+        }
+    }
+
+    pub(super) fn flush_page(&mut self, now: Timestamp, writes: &mut WriteSet) {
+        if self.page_rows == 0 {
+            return;
+        }
+        keys::finished::write(writes, self.next_page, &self.page);
+        self.pages.push_back(Page { sequence: self.next_page, rows: self.page_rows, newest: now });
+        self.next_page += 1;
+        self.page.clear();
+        self.page_rows = 0;
+    }
+
+    /// Forgets the oldest traces that are past the retention, a page at a time.
+    pub(super) fn forget_finished(&mut self, now: Timestamp, writes: &mut WriteSet) {
+        let mut below = None;
+        while let Some(page) = self.pages.front().copied() {
+            let others = self.finished.len() as u64 - u64::from(page.rows).min(self.finished.len() as u64);
+            let too_many = others >= self.retention.count;
+            let too_old = now.since(page.newest) > self.retention.age;
+            if !too_many && !too_old {
+                break;
+            }
+            self.pages.pop_front();
+            below = Some(page.sequence + 1);
+            for _ in 0..page.rows {
+                if let Some(number) = self.finished.pop_front() {
+                    self.forget_delivery(number, writes);
+                }
+            }
+        }
+        if let Some(below) = below {
+            writes.delete_below(keys::finished::FAMILY, below);
+        }
+    }
+
+    fn forget_delivery(&mut self, number: u64, writes: &mut WriteSet) {
+        let Some(row) = self.deliveries.remove(number) else { return };
+        if let Some(port) = self.ports.get_mut(row.port as usize) {
+            port.count(row.state, -1);
+        }
+        if row.has_history() {
+            keys::attempt::delete_all(writes, number, row.attempts);
+        }
+        let message = number - u64::from(row.ordinal);
+        let Some(of) = self.messages.get_mut(message) else { return };
+        of.known = of.known.saturating_sub(1);
+        if of.known == 0 {
+            self.forget(message);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A batch made ready for the ledger on the caller's thread: headers encoded, long bodies cut.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::{
+    Batch, BatchId, Body, Durability, Error, ErrorKind, FRAGMENT_BYTES, MessageId, Op, PortName, Timestamp, codec,
+};
+
+/// A batch, ready to be applied.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: BatchId,
+    pub(crate) ops: Vec<PreparedOp>,
+    /// The headers of all submitted messages, encoded, one after another.
+    pub(crate) headers: Vec<u8>,
+    pub(crate) all_or_none: bool,
+    pub(crate) durability: Durability,
+    /// About how many bytes it adds to the disk.
+    pub(crate) bytes: u64,
+    /// Whether it adds messages: a full disk refuses those first.
+    pub(crate) adds: bool,
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(crate) enum PreparedOp {
+    /// [`Op::Submit`].
+    Submit { id: MessageId, ports: Vec<PortName>, not_before: Timestamp, headers: Range<usize>, body: PreparedBody },
+    /// A fragment of a body that belongs to no message yet.
+    Stage { number: u64, index: u32, bytes: Bytes },
+    /// Such a body is not wanted any more.
+    Unstage { number: u64 },
+    /// Anything else.
+    Other(Op),
+}
+
+/// A submitted body.
+#[derive(Debug)]
+pub(crate) enum PreparedBody {
+    /// Short enough for the message's own record.
+    Whole(Bytes),
+    /// In pieces of [`FRAGMENT_BYTES`].
+    Cut { pieces: Vec<Bytes>, len: u64 },
+    /// Put in ahead.
+    Staged { number: u64, len: u64 },
+}
+
+impl PreparedBody {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Cut { len, .. } | Self::Staged { len, .. } => *len,
+        }
+    }
+}
+
+/// What an operation adds to the disk beside bodies, at most: record headers, trace, attempt.
+const OP_BYTES: u64 = 512;
+
+impl Prepared {
+    /// Prepares `batch`.
+    pub(crate) fn new(batch: &Batch, body_bytes_max: u64) -> Result<Self, Error> {
+        let mut prepared = Self::empty(batch.id, batch.durability);
+        prepared.all_or_none = batch.all_or_none;
+        prepared.ops.reserve(batch.ops.len());
+        for op in &batch.ops {
+            prepared.bytes += OP_BYTES;
+            let Op::Submit { message, ports, not_before } = op else {
+                prepared.ops.push(PreparedOp::Other(op.clone()));
+                continue;
+            };
+            if message.body.len() > body_bytes_max {
+                return Err(Error::new(ErrorKind::Invalid, "take the message")
+                    .with("reason", "its body is longer than the box allows")
+                    .with("message", message.id)
+                    .with("bytes", message.body.len())
+                    .with("body_bytes_max", body_bytes_max));
+            }
+            let start = prepared.headers.len();
+            if !message.headers.is_empty() {
+                codec::encode(&message.headers, &mut prepared.headers);
+            }
+            let headers = start..prepared.headers.len();
+            let body = prepare_body(&message.body)?;
+            prepared.adds = true;
+            prepared.bytes += headers.len() as u64 + body.len() + 8 * ports.len() as u64;
+            prepared.ops.push(PreparedOp::Submit {
+                id: message.id,
+                ports: ports.clone(),
+                not_before: not_before.unwrap_or(Timestamp::EPOCH),
+                headers,
+                body,
+            });
+        }
+        Ok(prepared)
+    }
+
+    /// One fragment of a body ahead of its message.
+    pub(crate) fn stage(id: BatchId, number: u64, index: u32, bytes: Bytes) -> Self {
+        let mut prepared = Self::empty(id, Durability::Written);
+        prepared.bytes = OP_BYTES + bytes.len() as u64;
+        prepared.adds = true;
+        prepared.ops.push(PreparedOp::Stage { number, index, bytes });
+        prepared
+    }
+
+    /// Gives the room of such a body back.
+    pub(crate) fn unstage(id: BatchId, number: u64) -> Self {
+        let mut prepared = Self::empty(id, Durability::Written);
+        prepared.ops.push(PreparedOp::Unstage { number });
+        prepared
+    }
+
+    fn empty(id: BatchId, durability: Durability) -> Self {
+        Self { id, ops: Vec::new(), headers: Vec::new(), all_or_none: false, durability, bytes: 0, adds: false }
+    }
+}
+
+fn prepare_body(body: &Body) -> Result<PreparedBody, Error> {
+    if let Some(staged) = body.as_staged() {
+        return Ok(PreparedBody::Staged { number: staged.number, len: staged.len });
+    }
+    if body.len() <= FRAGMENT_BYTES as u64 {
+        return body.to_bytes().map(PreparedBody::Whole);
+    }
+    let pieces = (0..body.fragments()).map(|index| body.fragment(index)).collect::<Result<_, _>>()?;
+    Ok(PreparedBody::Cut { pieces, len: body.len() })
+}

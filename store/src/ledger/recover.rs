@@ -1,0 +1,238 @@
+//! Building the ledger anew from the records that an engine holds, given in any order.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::{DeliveryRow, Ledger, MessageRow, Page, PortState};
+use crate::engine::Key;
+use crate::message_box::keys;
+use crate::message_box::keys::applied::AppliedRecord;
+use crate::message_box::keys::delivery::DeliveryHead;
+use crate::message_box::keys::finished::Trace;
+use crate::message_box::keys::port::PortRecord;
+use crate::{BoxId, DeliveryState, Error, ErrorKind, Retention, Route, Timestamp};
+
+/// A ledger in the making. Feed it every record, then [`Recovery::finish`].
+#[derive(Debug, Default)]
+pub(crate) struct Recovery {
+    ledger: Ledger,
+    id: Option<BoxId>,
+    ports: Vec<(u64, PortRecord)>,
+    changed: Vec<(u64, DeliveryHead, bool)>,
+    history: Vec<Key>,
+    pages: Vec<(u64, Vec<Trace>)>,
+    applied: Vec<(u64, AppliedRecord)>,
+    fragments: Vec<Key>,
+    top: u64,
+}
+
+/// What came out of a recovery.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) ledger: Ledger,
+    /// `None` for a box that was just created.
+    pub(crate) id: Option<BoxId>,
+    /// Records that belong to nothing: fragments of bodies that were never submitted, and what a damaged record
+    /// left behind. To be deleted.
+    pub(crate) orphans: Vec<Key>,
+}
+
+impl Recovery {
+    pub(crate) fn new(retention: Retention) -> Self {
+        let mut recovery = Self::default();
+        recovery.ledger.retention = retention;
+        recovery
+    }
+
+    /// Takes one record.
+    pub(crate) fn visit(&mut self, key: Key, head: &[u8]) -> Result<(), Error> {
+        let Key { number, .. } = key;
+        match key.family {
+            keys::meta::FAMILY => self.id = Some(keys::meta::read(head)?),
+            keys::port::FAMILY => self.ports.push((number, keys::port::read(head)?)),
+            keys::message::FAMILY => self.message(number, head)?,
+            keys::delivery::FAMILY => {
+                let (fixed, rest) = keys::delivery::read(head)?;
+                self.changed.push((number, fixed, !rest.carried.is_empty()));
+            }
+            keys::attempt::FAMILY => self.history.push(key),
+            keys::finished::FAMILY => {
+                let rows = keys::finished::rows(head).collect::<Result<_, _>>()?;
+                self.pages.push((number, rows));
+            }
+            keys::applied::FAMILY => self.applied.push((number, keys::applied::read(head)?)),
+            keys::fragment::FAMILY => self.fragments.push(key),
+            other => {
+                return Err(Error::new(ErrorKind::Incompatible, "read the box")
+                    .with("reason", "it has records of a later version")
+                    .with("family", other));
+            }
+        }
+        Ok(())
+    }
+
+    /// A message, with the deliveries that it implies.
+    fn message(&mut self, number: u64, head: &[u8]) -> Result<(), Error> {
+        let parsed = keys::message::read(head)?;
+        let fixed = parsed.fixed;
+        let mut count = 0;
+        for port in parsed.ports() {
+            let row = DeliveryRow::new(port, count, fixed.not_before);
+            self.ledger.deliveries.insert(number + u64::from(count), row);
+            count = count.saturating_add(1);
+        }
+        if fixed.fragments != 0 {
+            self.ledger.long_bodies.insert(number, fixed.fragments);
+        }
+        let row = MessageRow {
+            id: fixed.id,
+            submitted: fixed.submitted,
+            body_len: fixed.body_len,
+            live: count,
+            known: count,
+        };
+        self.ledger.know(number, row);
+        self.top = self.top.max(number + u64::from(count)).max(fixed.fragments + 1);
+        Ok(())
+    }
+
+    /// Every record was given: puts the parts together.
+    pub(crate) fn finish(mut self) -> Recovered {
+        let mut orphans = Vec::new();
+        self.finish_ports();
+        self.finish_changed(&mut orphans);
+        self.finish_pages();
+        self.finish_history(&mut orphans);
+        self.finish_fragments(&mut orphans);
+        self.finish_applied();
+        self.queue();
+        self.ledger.next = self.top.max(1);
+        Recovered { ledger: self.ledger, id: self.id, orphans }
+    }
+
+    fn finish_ports(&mut self) {
+        self.ports.sort_unstable_by_key(|(number, _)| *number);
+        for (number, record) in std::mem::take(&mut self.ports) {
+            let place = u32::try_from(number).unwrap_or(u32::MAX);
+            // A damaged port record leaves a gap; its deliveries stay under a name that says so.
+            while (self.ledger.ports.len() as u64) < number {
+                self.unnamed_port();
+            }
+            self.ledger.names.insert(record.name.clone(), place);
+            self.ledger.ports.push(PortState::new(record));
+        }
+    }
+
+    fn unnamed_port(&mut self) {
+        let number = self.ledger.ports.len();
+        let Ok(name) = crate::PortName::new(&format!("damaged-port-{number}")) else { return };
+        self.ledger.names.insert(name.clone(), u32::try_from(number).unwrap_or(u32::MAX));
+        let record = PortRecord { name, backup: false, defined: false, paused: true };
+        self.ledger.ports.push(PortState::new(record));
+    }
+
+    fn finish_changed(&mut self, orphans: &mut Vec<Key>) {
+        for (number, fixed, carried) in std::mem::take(&mut self.changed) {
+            let Some(row) = self.ledger.deliveries.get_mut(number) else {
+                orphans.push(keys::delivery::key(number));
+                continue;
+            };
+            row.state = fixed.state;
+            row.attempts = fixed.attempts;
+            row.attempts_on_route = fixed.attempts_on_route;
+            row.due = fixed.due.as_micros();
+            row.set(DeliveryRow::BACKUP, fixed.route == Route::Backup);
+            row.set(DeliveryRow::RECORD, true);
+            row.set(DeliveryRow::CARRIED, carried);
+        }
+    }
+
+    fn finish_pages(&mut self) {
+        self.pages.sort_unstable_by_key(|(sequence, _)| *sequence);
+        for (sequence, traces) in std::mem::take(&mut self.pages) {
+            let rows = u32::try_from(traces.len()).unwrap_or(u32::MAX);
+            let newest = traces.iter().map(|trace| trace.finished).max().unwrap_or(Timestamp::EPOCH);
+            for trace in traces {
+                self.trace(sequence, &trace);
+            }
+            self.ledger.pages.push_back(Page { sequence, rows, newest });
+            self.ledger.next_page = sequence + 1;
+        }
+    }
+
+    fn trace(&mut self, page: u64, trace: &Trace) {
+        let message = trace.delivery - u64::from(trace.ordinal).min(trace.delivery);
+        let mut row = DeliveryRow::new(trace.port, trace.ordinal, Timestamp::EPOCH);
+        row.state = trace.state;
+        row.attempts = trace.attempts;
+        row.due = i64::try_from(page).unwrap_or(i64::MAX);
+        row.set(DeliveryRow::BACKUP, trace.route == Route::Backup);
+        let implied = self.ledger.deliveries.get(trace.delivery).is_some();
+        self.ledger.deliveries.insert(trace.delivery, row);
+        self.ledger.finished.push_back(trace.delivery);
+        self.top = self.top.max(trace.delivery + 1);
+        match self.ledger.messages.get_mut(message) {
+            // The message is still there for its other deliveries, and had implied this one as well.
+            Some(of) if implied => of.live = of.live.saturating_sub(1),
+            Some(of) => of.known = of.known.saturating_add(1),
+            None => {
+                let of = MessageRow {
+                    id: trace.message,
+                    submitted: trace.submitted,
+                    body_len: trace.body_len,
+                    live: 0,
+                    known: 1,
+                };
+                self.ledger.know(message, of);
+            }
+        }
+    }
+
+    fn finish_history(&mut self, orphans: &mut Vec<Key>) {
+        for key in std::mem::take(&mut self.history) {
+            match self.ledger.deliveries.get_mut(key.number) {
+                Some(row) => row.set(DeliveryRow::HISTORY, true),
+                None => orphans.push(key),
+            }
+        }
+    }
+
+    fn finish_fragments(&mut self, orphans: &mut Vec<Key>) {
+        let owned: HashSet<u64> = self.ledger.long_bodies.values().copied().collect();
+        for key in std::mem::take(&mut self.fragments) {
+            self.top = self.top.max(key.number + 1);
+            if !owned.contains(&key.number) {
+                orphans.push(key);
+            }
+        }
+    }
+
+    fn finish_applied(&mut self) {
+        self.applied.sort_unstable_by_key(|(sequence, _)| *sequence);
+        let applied = std::mem::take(&mut self.applied);
+        let newest = applied.last().map_or(0, |(sequence, _)| sequence + 1);
+        self.ledger.applied = HashMap::with_capacity(applied.len());
+        for (_, record) in applied {
+            self.top = self.top.max(record.next_number);
+            self.ledger.applied_order.push_back(record.id);
+            self.ledger.applied.insert(record.id, record);
+        }
+        self.ledger.applied_oldest = newest - self.ledger.applied_order.len() as u64;
+    }
+
+    /// Counts every delivery and puts it where its state wants it, in order of number.
+    fn queue(&mut self) {
+        let ledger = &mut self.ledger;
+        let highest = ledger.deliveries.range(0).map(|(_, row)| row.port as usize + 1).max().unwrap_or(0);
+        while self.ledger.ports.len() < highest {
+            self.unnamed_port();
+        }
+        let Ledger { deliveries, ports, .. } = &mut self.ledger;
+        for (number, row) in deliveries.range(0) {
+            debug_assert!(row.state != DeliveryState::Leased, "leases are never on disk");
+            if let Some(port) = ports.get_mut(row.port as usize) {
+                port.count(row.state, 1);
+                port.enqueue(number, row);
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A compact ordered table from numbers to rows, made for numbers that mostly rise.
+//!
+//! Rows lie in chunks of up to 512, found through an ordered map of the chunks' first numbers: about four bytes
+//! a row beside the row itself. A chunk that is mostly dead is compacted, so one long-lived row does not keep
+//! many dead ones' memory.
+
+use std::collections::BTreeMap;
+
+const CHUNK_ROWS: usize = 512;
+
+/// Number -> row.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    chunks: BTreeMap<u64, Chunk<T>>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Chunk<T> {
+    /// Offsets from the chunk's first number, rising.
+    offsets: Vec<u32>,
+    rows: Vec<T>,
+    alive: [u64; CHUNK_ROWS / 64],
+    live: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { chunks: BTreeMap::new(), len: 0 }
+    }
+}
+
+impl<T: Copy> Table<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&T> {
+        let (first, chunk) = self.chunks.range(..=number).next_back()?;
+        let place = chunk.place(u32::try_from(number - first).ok()?)?;
+        chunk.rows.get(place)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        let (first, chunk) = self.chunks.range_mut(..=number).next_back()?;
+        let place = chunk.place(u32::try_from(number - first).ok()?)?;
+        chunk.rows.get_mut(place)
+    }
+
+    /// Puts a row under a number, over the one that is there.
+    pub(crate) fn insert(&mut self, number: u64, row: T) {
+        if let Some(have) = self.get_mut(number) {
+            *have = row;
+            return;
+        }
+        self.len += 1;
+        if let Some((first, chunk)) = self.chunks.range_mut(..=number).next_back()
+            && let Ok(offset) = u32::try_from(number - first)
+        {
+            if chunk.offsets.len() < CHUNK_ROWS {
+                chunk.insert(offset, row);
+                return;
+            }
+            // Numbers mostly rise, so a full chunk is followed by a new one; only a number in its middle moves
+            // the chunk's upper half out.
+            if chunk.offsets.last().is_some_and(|last| offset < *last) {
+                let first = *first;
+                let (above, rest) = chunk.split(first);
+                chunk_of(&mut self.chunks, if number >= above { above } else { first }, number, row, Some((above, rest)));
+                return;
+            }
+        }
+        self.chunks.insert(number, Chunk::with(row));
+    }
+
+    /// Takes the row of a number out.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
+        let (first, chunk) = self.chunks.range_mut(..=number).next_back()?;
+        let place = chunk.place(u32::try_from(number - first).ok()?)?;
+        let row = chunk.rows.get(place).copied()?;
+        chunk.kill(place);
+        self.len -= 1;
+        if chunk.live == 0 {
+            let first = *first;
+            self.chunks.remove(&first);
+        } else if chunk.live * 2 < chunk.offsets.len() && chunk.offsets.len() > 32 {
+            chunk.compact();
+        }
+        Some(row)
+    }
+
+    /// Every row with a number of at least `from`, in order.
+    pub(crate) fn range(&self, from: u64) -> impl Iterator<Item = (u64, &T)> {
+        let start = self.chunks.range(..=from).next_back().map_or(from, |(first, _)| *first);
+        self.chunks
+            .range(start..)
+            .flat_map(|(first, chunk)| {
+                chunk.offsets.iter().zip(&chunk.rows).enumerate().filter_map(move |(place, (offset, row))| {
+                    chunk.is_alive(place).then_some((first + u64::from(*offset), row))
+                })
+            })
+            .filter(move |(number, _)| *number >= from)
+    }
+}
+
+fn chunk_of<T: Copy>(
+    chunks: &mut BTreeMap<u64, Chunk<T>>,
+    first: u64,
+    number: u64,
+    row: T,
+    split: Option<(u64, Chunk<T>)>,
+) {
+    if let Some((above, chunk)) = split {
+        chunks.insert(above, chunk);
+    }
+    if let Some(chunk) = chunks.get_mut(&first)
+        && let Ok(offset) = u32::try_from(number - first)
+    {
+        chunk.insert(offset, row);
+    }
+}
+
+impl<T: Copy> Chunk<T> {
+    fn with(row: T) -> Self {
+        let mut chunk =
+            Self { offsets: Vec::with_capacity(8), rows: Vec::with_capacity(8), alive: [0; CHUNK_ROWS / 64], live: 0 };
+        chunk.push(0, row);
+        chunk
+    }
+
+    /// Where the row with this offset is, if it lives.
+    fn place(&self, offset: u32) -> Option<usize> {
+        let guess = offset as usize;
+        // Without holes the offset is the place.
+        let place = match self.offsets.get(guess) {
+            Some(have) if *have == offset => guess,
+            _ => self.offsets.binary_search(&offset).ok()?,
+        };
+        self.is_alive(place).then_some(place)
+    }
+
+    fn is_alive(&self, place: usize) -> bool {
+        self.alive.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
+    }
+
+    fn push(&mut self, offset: u32, row: T) {
+        let place = self.offsets.len();
+        self.offsets.push(offset);
+        self.rows.push(row);
+        if let Some(word) = self.alive.get_mut(place / 64) {
+            *word |= 1 << (place % 64);
+        }
+        self.live += 1;
+    }
+
+    fn insert(&mut self, offset: u32, row: T) {
+        if self.offsets.last().is_none_or(|last| *last < offset) {
+            self.push(offset, row);
+            return;
+        }
+        self.compact();
+        let place = self.offsets.partition_point(|have| *have < offset);
+        self.offsets.insert(place, offset);
+        self.rows.insert(place, row);
+        self.revive();
+    }
+
+    fn kill(&mut self, place: usize) {
+        if let Some(word) = self.alive.get_mut(place / 64) {
+            *word &= !(1 << (place % 64));
+        }
+        self.live -= 1;
+    }
+
+    /// Drops the dead rows and the room they took.
+    fn compact(&mut self) {
+        let alive = self.alive;
+        let keep = |place: usize| alive.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1);
+        let mut place = 0;
+        self.offsets.retain(|_| {
+            place += 1;
+            keep(place - 1)
+        });
+        place = 0;
+        self.rows.retain(|_| {
+            place += 1;
+            keep(place - 1)
+        });
+        self.offsets.shrink_to_fit();
+        self.rows.shrink_to_fit();
+        self.revive();
+    }
+
+    /// Marks every row as living.
+    fn revive(&mut self) {
+        self.live = self.offsets.len();
+        for (index, word) in self.alive.iter_mut().enumerate() {
+            let rows = self.live.saturating_sub(index * 64).min(64);
+            *word = if rows == 64 { u64::MAX } else { (1 << rows) - 1 };
+        }
+    }
+
+    /// Moves the upper half out, as a chunk of its own with its first number.
+    fn split(&mut self, first: u64) -> (u64, Self) {
+        self.compact();
+        let half = self.offsets.len() / 2;
+        let offsets = self.offsets.split_off(half);
+        let rows = self.rows.split_off(half);
+        let base = offsets.first().copied().unwrap_or(0);
+        let mut above = Self {
+            offsets: offsets.iter().map(|offset| offset - base).collect(),
+            rows,
+            alive: [0; CHUNK_ROWS / 64],
+            live: 0,
+        };
+        above.revive();
+        self.revive();
+        (first + u64::from(base), above)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! The programs that the checks need, and how to get the ones that are missing.
+
+use std::fs;
+
+use crate::error::Error;
+use crate::workspace::Workspace;
+
+/// A Cargo subcommand that is a crate of its own. One that is there already does, whatever its version.
+#[derive(Debug)]
+struct Tool {
+    subcommand: &'static str,
+    package: &'static str,
+    version: &'static str,
+}
+
+const TOOLS: [Tool; 2] = [
+    Tool { subcommand: "nextest", package: "cargo-nextest", version: "0.9.151" },
+    Tool { subcommand: "deny", package: "cargo-deny", version: "0.20.2" },
+];
+
+/// Components of the toolchain, which this program must not install by itself.
+const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
+
+/// Makes sure that every program is there.
+pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
+    for (subcommand, component) in COMPONENTS {
+        if !workspace.cargo([subcommand, "--version"]).succeeds() {
+            let hint = format!("$ rustup component add {component}");
+            return Err(Error::new(format!("the toolchain has no {component}")).hint(hint));
+        }
+    }
+    for tool in &TOOLS {
+        if workspace.cargo([tool.subcommand, "--version"]).succeeds() {
+            println!("{} is there", tool.package);
+        } else {
+            install(tool, workspace)?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds without optimising and without debug information: a minute or two, and fast enough for its work.
+fn install(tool: &Tool, workspace: &Workspace) -> Result<(), Error> {
+    let root = workspace.tools();
+    let build = root.join("build");
+    println!("{} is missing: building it once into {}", tool.package, root.display());
+    let (root, build_text) = (root.to_string_lossy(), build.to_string_lossy());
+    workspace
+        .cargo(["install", tool.package, "--version", tool.version, "--locked", "--debug"])
+        .args(["--root", &root, "--target-dir", &build_text])
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_INCREMENTAL", "0")
+        .run()?;
+    // Some hundred MB that nobody reads again; a leftover does no harm.
+    let _ = fs::remove_dir_all(&build);
+    Ok(())
+}
