@@ -3,11 +3,14 @@
 pub mod api;
 pub mod backend;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod failure;
-pub mod kinds;
 pub mod output;
 pub mod problem;
 pub mod secret;
+pub mod serve;
 pub mod service;
 pub mod wire;
+
+mod logs;

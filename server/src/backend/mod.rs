@@ -16,7 +16,7 @@ use crate::wire::{Because, DeliveryPage, DeliveryView, MessageView, PortList, Po
 pub use find::{Creation, find, folder_mark};
 pub use http::Remote;
 pub use input::{Input, Pieces};
-pub use local::Local;
+pub use local::{Local, open_box};
 
 /// Whom a command talks to.
 #[derive(Debug, Clone)]

@@ -15,13 +15,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pillarbox_adapters::Registry;
 use pillarbox_store::{BoxConfig, EngineKind, Retention};
 use toml::de::DeTable;
 
-pub use ports::{PortSection, RetrySection, RouteSection};
+pub use ports::{PortSection, RouteSection};
 pub use problem::{Problem, Problems};
 
-use crate::kinds::Kinds;
 use crate::secret::SecretRef;
 use problem::Collector;
 use reader::Table;
@@ -116,7 +116,7 @@ impl Default for Config {
 ///
 /// # Errors
 /// Every problem at once.
-pub fn load(file: Option<&Path>, kinds: &Kinds) -> Result<Config, Problems> {
+pub fn load(file: Option<&Path>, kinds: &Registry) -> Result<Config, Problems> {
     let path = match file {
         Some(path) => path,
         None if Path::new(FILE_DEFAULT).exists() => Path::new(FILE_DEFAULT),
@@ -139,7 +139,7 @@ pub fn load(file: Option<&Path>, kinds: &Kinds) -> Result<Config, Problems> {
 ///
 /// # Errors
 /// Every problem at once, each with its line and column in `file`.
-pub fn check(file: &str, text: &str, kinds: &Kinds) -> Result<Config, Problems> {
+pub fn check(file: &str, text: &str, kinds: &Registry) -> Result<Config, Problems> {
     let mut problems = Collector::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -248,10 +248,5 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn engine(text: &str) -> Result<EngineKind, String> {
-    match text {
-        "journal" => Ok(EngineKind::Journal),
-        "sled" => Ok(EngineKind::Sled),
-        "memory" => Ok(EngineKind::Memory),
-        _ => Err(format!("there is no engine '{text}'; take journal, sled or memory")),
-    }
+    EngineKind::parse(text).ok_or_else(|| format!("there is no engine '{text}'; take journal, sled or memory"))
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pillarbox_adapters::Registry;
+use pillarbox_runtime::{AdapterSource, RetryPolicy, RouteConfig};
 use pillarbox_runtime::adapter::{AdapterKind, CheckedSettings, Settings, TransportInfo};
 use pillarbox_store::{PortName, PortSpec};
 use serde_json::Map;
@@ -10,7 +12,6 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Collector;
 use super::reader::{Entry, Table, locate, to_json};
-use crate::kinds::Kinds;
 
 /// `[[port]]`.
 #[derive(Debug, Clone)]
@@ -31,30 +32,27 @@ pub struct RouteSection {
     /// The adapter's own settings, checked.
     pub settings: Arc<dyn CheckedSettings>,
     /// `retry`.
-    pub retry: RetrySection,
+    pub retry: RetryPolicy,
     /// `timeout`: how long one attempt may take.
-    pub timeout: Option<Duration>,
+    pub timeout: Duration,
     /// `in_flight`: messages being sent at once.
-    pub in_flight: Option<u64>,
+    pub in_flight: usize,
     /// `batch.count`: messages of one batch.
-    pub batch_count: Option<u64>,
+    pub batch_count: usize,
     /// `batch.bytes`: bytes of one batch's bodies.
-    pub batch_bytes: Option<u64>,
+    pub batch_bytes: u64,
 }
 
-/// `retry`; what is not given keeps the runtime's default.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RetrySection {
-    /// `attempts`: the first one counted.
-    pub attempts: Option<u32>,
-    /// `first`: the pause after the first failure.
-    pub first: Option<Duration>,
-    /// `factor`: how much longer each next pause is.
-    pub factor: Option<f64>,
-    /// `max`: the longest pause.
-    pub max: Option<Duration>,
-    /// `jitter`: the share of a pause that is left to chance.
-    pub jitter: Option<f64>,
+impl RouteSection {
+    /// What the runtime is given.
+    #[must_use]
+    pub fn to_route(&self) -> RouteConfig {
+        RouteConfig::new(AdapterSource::Checked(Arc::clone(&self.settings), self.info.clone()))
+            .retry(self.retry)
+            .timeout(self.timeout)
+            .in_flight(self.in_flight)
+            .batch(self.batch_count, self.batch_bytes)
+    }
 }
 
 impl PortSection {
@@ -62,6 +60,32 @@ impl PortSection {
     #[must_use]
     pub fn spec(&self) -> PortSpec {
         PortSpec { backup: self.backup.is_some() }
+    }
+}
+
+/// What is given of how a route's adapter is driven.
+#[derive(Default)]
+struct Driving {
+    retry: RetryPolicy,
+    timeout: Option<Duration>,
+    in_flight: Option<u64>,
+    batch_count: Option<u64>,
+    batch_bytes: Option<u64>,
+}
+
+impl Driving {
+    fn over_defaults(self, info: TransportInfo, settings: Arc<dyn CheckedSettings>) -> RouteSection {
+        let plain = RouteConfig::new(AdapterSource::Checked(Arc::clone(&settings), info.clone()));
+        let count = |given: Option<u64>, default| given.and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
+        RouteSection {
+            info,
+            settings,
+            retry: self.retry,
+            timeout: self.timeout.unwrap_or(plain.timeout),
+            in_flight: count(self.in_flight, plain.in_flight),
+            batch_count: count(self.batch_count, plain.batch_count),
+            batch_bytes: self.batch_bytes.unwrap_or(plain.batch_bytes),
+        }
     }
 }
 
@@ -73,7 +97,7 @@ struct Handler<'d, 'i> {
     settings: Settings,
 }
 
-pub(super) fn read(root: &mut Table<'_, '_>, kinds: &Kinds, problems: &mut Collector<'_>) -> Vec<PortSection> {
+pub(super) fn read(root: &mut Table<'_, '_>, kinds: &Registry, problems: &mut Collector<'_>) -> Vec<PortSection> {
     let handlers = read_handlers(root, kinds, problems);
     let Some(entry) = root.take("port") else { return Vec::new() };
     let DeValue::Array(items) = entry.value.get_ref() else {
@@ -99,13 +123,13 @@ pub(super) fn read(root: &mut Table<'_, '_>, kinds: &Kinds, problems: &mut Colle
 
 fn read_handlers<'d, 'i>(
     root: &mut Table<'d, 'i>,
-    kinds: &Kinds,
+    kinds: &Registry,
     problems: &mut Collector<'_>,
 ) -> Vec<Handler<'d, 'i>> {
     let Some(tables) = root.take("adapter").and_then(|entry| entry.table(problems)) else { return Vec::new() };
     let mut handlers = Vec::new();
     for (kind, entry) in tables.rest() {
-        if kinds.get(kind).is_none() {
+        if kinds.get(kind).is_err() {
             problems.push(&entry.key_at, &entry.path, no_such_kind(kind, kinds));
             continue;
         }
@@ -123,7 +147,7 @@ fn read_handlers<'d, 'i>(
 fn read_port(
     table: &mut Table<'_, '_>,
     names: &mut Vec<PortName>,
-    kinds: &Kinds,
+    kinds: &Registry,
     handlers: &[Handler<'_, '_>],
     problems: &mut Collector<'_>,
 ) -> Option<PortSection> {
@@ -162,61 +186,85 @@ fn read_name(
 
 fn read_route(
     entry: &Entry<'_, '_>,
-    kinds: &Kinds,
+    kinds: &Registry,
     handlers: &[Handler<'_, '_>],
     problems: &mut Collector<'_>,
 ) -> Option<RouteSection> {
     let mut table = entry.table(problems)?;
-    let retry = table.take("retry").map(|entry| read_retry(&entry, problems)).unwrap_or_default();
-    let timeout = table.take("timeout").and_then(|entry| {
-        let span = entry.duration(problems)?;
-        if span.is_zero() {
-            entry.wrong(problems, "an attempt needs some time; give more than 0");
-        }
-        Some(span)
-    });
-    let in_flight = table.take("in_flight").and_then(|entry| entry.count(problems, 1..=100_000));
-    let (mut batch_count, mut batch_bytes) = (None, None);
-    if let Some(mut batch) = table.take("batch").and_then(|entry| entry.table(problems)) {
-        batch_count = batch.take("count").and_then(|entry| entry.count(problems, 1..=10_000));
-        batch_bytes = batch.take("bytes").and_then(|entry| entry.bytes(problems));
-        batch.finish(problems);
-    }
+    let driven = read_driving(&mut table, problems);
     let Some(adapter) = table.take("adapter") else {
-        let what = format!("the route names no adapter; add adapter = \"...\" with one of {}", kinds.names());
+        let what = format!("the route names no adapter; add adapter = \"...\" with one of {}", names(kinds));
         problems.push(&entry.key_at, &entry.path, what);
         return None;
     };
     let name = adapter.text(problems)?;
-    let Some(kind) = kinds.get(name) else {
+    let Ok(kind) = kinds.get(name) else {
         adapter.wrong(problems, no_such_kind(name, kinds));
         return None;
     };
     let handler = handlers.iter().find(|handler| handler.kind == name);
     let settings = check_settings(&table, &adapter, kind.as_ref(), handler, problems)?;
-    Some(RouteSection { info: kind.describe(), settings, retry, timeout, in_flight, batch_count, batch_bytes })
-}
-
-fn no_such_kind(kind: &str, kinds: &Kinds) -> String {
-    format!("there is no adapter '{kind}'; take one of {}", kinds.names())
-}
-
-fn read_retry(entry: &Entry<'_, '_>, problems: &mut Collector<'_>) -> RetrySection {
-    let mut retry = RetrySection::default();
-    let Some(mut table) = entry.table(problems) else { return retry };
-    retry.attempts = table
-        .take("attempts")
-        .and_then(|entry| entry.count(problems, 1..=u64::from(u32::MAX)))
-        .and_then(|attempts| u32::try_from(attempts).ok());
-    retry.first = table.take("first").and_then(|entry| entry.duration(problems));
-    retry.max = table.take("max").and_then(|entry| entry.duration(problems));
-    retry.factor = table.take("factor").and_then(|entry| within(&entry, 1.0, 1_000.0, problems));
-    retry.jitter = table.take("jitter").and_then(|entry| within(&entry, 0.0, 1.0, problems));
-    if let (Some(first), Some(max)) = (retry.first, retry.max)
-        && first > max
-    {
-        entry.wrong(problems, "the first pause is longer than the longest; lower 'first' or raise 'max'");
+    let section = driven(kind.describe(), settings);
+    if let Err(what) = section.to_route().check() {
+        problems.push(&entry.key_at, &entry.path, what);
     }
+    Some(section)
+}
+
+/// How the route's adapter is driven. What is not given keeps the runtime's default.
+fn read_driving(
+    table: &mut Table<'_, '_>,
+    problems: &mut Collector<'_>,
+) -> impl FnOnce(TransportInfo, Arc<dyn CheckedSettings>) -> RouteSection + use<> {
+    let mut given = Driving::default();
+    if let Some(entry) = table.take("retry") {
+        given.retry = read_retry(&entry, problems);
+    }
+    if let Some(entry) = table.take("timeout") {
+        given.timeout = entry.duration(problems);
+        if given.timeout.is_some_and(|span| span.is_zero()) {
+            entry.wrong(problems, "an attempt needs some time; give more than 0");
+            given.timeout = None;
+        }
+    }
+    given.in_flight = table.take("in_flight").and_then(|entry| entry.count(problems, 1..=100_000));
+    if let Some(mut batch) = table.take("batch").and_then(|entry| entry.table(problems)) {
+        given.batch_count = batch.take("count").and_then(|entry| entry.count(problems, 1..=100_000));
+        given.batch_bytes = batch.take("bytes").and_then(|entry| entry.bytes(problems));
+        batch.finish(problems);
+    }
+    move |info, settings| given.over_defaults(info, settings)
+}
+
+fn no_such_kind(kind: &str, kinds: &Registry) -> String {
+    format!("there is no adapter '{kind}'; take one of {}", names(kinds))
+}
+
+fn names(kinds: &Registry) -> String {
+    kinds.kinds().map(|kind| kind.describe().kind).collect::<Vec<_>>().join(", ")
+}
+
+fn read_retry(entry: &Entry<'_, '_>, problems: &mut Collector<'_>) -> RetryPolicy {
+    let mut retry = RetryPolicy::default();
+    let Some(mut table) = entry.table(problems) else { return retry };
+    let attempts = table.take("attempts").and_then(|entry| entry.count(problems, 1..=1_000));
+    retry.attempts = attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(retry.attempts);
+    let first = table.take("first").and_then(|entry| entry.duration(problems));
+    let max = table.take("max").and_then(|entry| entry.duration(problems));
+    match (first, max) {
+        (Some(first), Some(max)) if first > max => {
+            entry.wrong(problems, "the first pause is longer than the longest; lower 'first' or raise 'max'");
+        }
+        // One alone moves the other's default out of its way.
+        (first, max) => {
+            retry.max = max.unwrap_or_else(|| first.map_or(retry.max, |first| first.max(retry.max)));
+            retry.first = first.unwrap_or_else(|| retry.first.min(retry.max));
+        }
+    }
+    let factor = table.take("factor").and_then(|entry| within(&entry, 1.0, 100.0, problems));
+    retry.factor = factor.unwrap_or(retry.factor);
+    let jitter = table.take("jitter").and_then(|entry| within(&entry, 0.0, 1.0, problems));
+    retry.jitter = jitter.unwrap_or(retry.jitter);
     table.finish(problems);
     retry
 }

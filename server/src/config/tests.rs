@@ -1,7 +1,6 @@
 //! Configuration: what is taken, and what is said of the rest.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -62,8 +61,8 @@ impl AdapterKind for Probe {
     }
 }
 
-fn kinds() -> Kinds {
-    Kinds::none().with(Arc::new(Probe))
+fn kinds() -> Registry {
+    Registry::empty().with(Probe)
 }
 
 fn problems(text: &str) -> Vec<String> {
@@ -118,10 +117,9 @@ fn a_whole_configuration_is_taken() {
     assert_eq!(port.name.as_str(), "orders");
     assert!(port.backup.is_some() && port.spec().backup);
     let retry = &port.primary.retry;
-    assert_eq!(retry.attempts, Some(3));
-    assert_eq!(retry.first, Some(Duration::from_millis(200)));
-    assert_eq!(retry.jitter, Some(0.2));
-    assert_eq!(port.primary.batch_bytes, Some(1024 * 1024));
+    assert_eq!((retry.attempts, retry.first), (3, Duration::from_millis(200)));
+    assert_eq!((retry.jitter, retry.factor), (0.2, 2.0));
+    assert_eq!((port.primary.in_flight, port.primary.batch_bytes), (4, 1024 * 1024));
 }
 
 #[test]
