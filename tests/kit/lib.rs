@@ -1,1 +1,5 @@
-//! Models, suites and faults for tests.
+//! Models, suites and clocks that the tests share.
+
+pub mod clock;
+pub mod model;
+pub mod suite;

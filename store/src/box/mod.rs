@@ -45,8 +45,8 @@ pub struct MessageBox {
 struct Handle {
     shared: Arc<Shared>,
     committer: Committer,
-    /// Holds the data folder until the box is gone.
-    _folder: Option<folder::FolderLock>,
+    /// Holds the data folder until the box is closed or gone.
+    folder: Mutex<Option<folder::FolderLock>>,
 }
 
 /// What the box's callers and its committer share.
@@ -208,7 +208,9 @@ impl Store for MessageBox {
     }
 
     async fn close(&self) -> Result<(), Error> {
-        self.handle.committer.close(self.shared()).await
+        self.handle.committer.close(self.shared()).await?;
+        self.handle.folder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(())
     }
 }
 

@@ -66,7 +66,7 @@ impl MessageBox {
         let shared =
             Arc::new(Shared { id, config, engine, state: Mutex::new(state), failed: Mutex::new(None) });
         let committer = Committer::start(&shared, committing)?;
-        Ok(Self { handle: Arc::new(Handle { shared, committer, _folder: folder }) })
+        Ok(Self { handle: Arc::new(Handle { shared, committer, folder: Mutex::new(folder) }) })
     }
 }
 

@@ -160,9 +160,9 @@ fn trace(shared: &Shared, delivery: u64, row: &DeliveryRow) -> Result<Option<Tra
     keys::finished::rows(&record.head).find(same).transpose()
 }
 
-/// The attempt that delivered, which only the trace has.
+/// The attempt that delivered, which only the trace has. One that was not charged was not noted either.
 fn delivering_attempt(trace: &Trace) -> Option<Attempt> {
-    (trace.state == DeliveryState::Done && trace.attempts > 0).then(|| Attempt {
+    (trace.state == DeliveryState::Done && trace.started > Timestamp::EPOCH).then(|| Attempt {
         number: trace.attempts,
         route: trace.route,
         started: trace.started,

@@ -1,1 +1,388 @@
 //! The second engine: sled 0.34.7, made honest.
+//!
+//! What sled leaves undone is done here:
+//! - Its `flush()` hands the data to the host and, on Linux, flushes nothing (`sync_file_range`). After it we flush
+//!   the file `db` ourselves, through a handle of our own, before a flushed apply is answered.
+//! - It never flushes its file `conf`, the large values it keeps in `blobs/`, or any folder. A new database is made
+//!   under another name, flushed as a whole, and only then named `sled`; after every opening everything in the
+//!   folder is flushed once, and before every flush of `db` the blobs that are new.
+//! - A full disk leaves it broken: [`Engine::reserve`] wants much more room than asked for, and an apply that meets
+//!   a full disk all the same poisons the engine.
+//! - Where it fails in an unexpected way, or panics, the engine is poisoned and a new opening decides.
+//!
+//! Limits: sled's format is that of 0.34 for good; it keeps up to 64 MiB of pages in memory and several times that
+//! while it writes large values; space is reused but seldom given back; a record costs the log its key, its value
+//! and now and then its whole page; damage that sled finds in its own pages fails the whole call, as it cannot say
+//! which records are concerned. A single process may open a folder.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use crc32c::{crc32c, crc32c_append};
+
+use super::journal::{create_folder_synced, free_bytes};
+use super::{Damage, Engine, EngineStats, Key, Record, Visit, Write, WriteSet};
+use crate::{Durability, Error, ErrorKind};
+
+#[cfg(test)]
+mod tests;
+
+/// Free bytes wanted beyond what is asked for: sled's segments, and pages it writes again.
+const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// How much sled may write for a byte of payload.
+const AMPLIFICATION: u64 = 4;
+/// Pages kept in memory.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+const KEY_BYTES: usize = 13;
+
+/// A map of records in a sled database.
+#[derive(Debug)]
+pub struct Sled {
+    db: ::sled::Db,
+    folder: PathBuf,
+    writer: Mutex<Writer>,
+    records: AtomicU64,
+    flushes: AtomicU64,
+    damages: Mutex<Vec<Damage>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    /// Our own handle on sled's `db`.
+    file: File,
+    /// Blobs that are flushed.
+    blobs: HashSet<PathBuf>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Poisoned(Error),
+    Closed,
+}
+
+impl Sled {
+    /// Opens the database in `folder`, or creates it with the folders above.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Locked`]: another process has it open.
+    /// - [`ErrorKind::Corrupt`]: sled finds it damaged and does not open it.
+    /// - [`ErrorKind::Unavailable`] or [`ErrorKind::Full`]: the disk failed; what is stored is as it was.
+    pub fn open_folder(folder: &Path) -> Result<Self, Error> {
+        let fault = |error| Error::io("open the sled database", error).with("folder", folder.display());
+        let parent = folder.parent().unwrap_or(Path::new("."));
+        create_folder_synced(parent).map_err(fault)?;
+        if !folder.exists() {
+            create_settled(folder, parent)?;
+        }
+        let db = open_database(folder)?;
+        let blobs = sync_everything(folder).map_err(fault)?;
+        let file = File::open(folder.join("db")).map_err(fault)?;
+        let records =
+            guard("count the records", || db.iter().keys().try_fold(0, |count, key| key.map(|_| count + 1)))?;
+        Ok(Self {
+            db,
+            folder: folder.to_owned(),
+            writer: Mutex::new(Writer { file, blobs, state: State::Open }),
+            records: AtomicU64::new(records),
+            flushes: AtomicU64::new(0),
+            damages: Mutex::default(),
+        })
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, key: Option<Key>, bytes: usize, what: &str) {
+        let mut damages = self.damages.lock().unwrap_or_else(PoisonError::into_inner);
+        if !damages.iter().any(|known| known.key == key) {
+            tracing::error!(?key, bytes, "the sled database is damaged: {what}");
+            let (file, bytes) = ("db".to_owned(), bytes as u64);
+            damages.push(Damage { file, offset: 0, bytes, key, what: what.to_owned() });
+        }
+    }
+
+    /// What each key of a group becomes, and by how much the number of records changes.
+    fn changes(&self, writes: &WriteSet) -> ::sled::Result<(Changes, i64)> {
+        let mut changes = Changes::new();
+        for write in writes.iter() {
+            match write {
+                Write::Put { key, head, body } => {
+                    changes.insert(key_bytes(key), Some(value_bytes(key, head, body)));
+                }
+                Write::Delete { key } => {
+                    changes.insert(key_bytes(key), None);
+                }
+                Write::DeleteBelow { family, number } => {
+                    let below = key_bytes(Key::new(family, 0, 0))..key_bytes(Key::new(family, number, 0));
+                    changes.range_mut(below.clone()).for_each(|(_, value)| *value = None);
+                    for key in self.db.range(below).keys() {
+                        if let Ok(key) = <[u8; KEY_BYTES]>::try_from(&*key?) {
+                            changes.insert(key, None);
+                        }
+                    }
+                }
+            }
+        }
+        let mut growth = 0;
+        for (key, value) in &changes {
+            growth += i64::from(value.is_some()) - i64::from(self.db.contains_key(key)?);
+        }
+        Ok((changes, growth))
+    }
+
+    fn write(&self, writer: &mut Writer, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
+        let growth = guard("write to the sled database", || {
+            let (changes, growth) = self.changes(writes)?;
+            let mut batch = ::sled::Batch::default();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(&key, value),
+                    None => batch.remove(&key),
+                }
+            }
+            self.db.apply_batch(batch)?;
+            // Without this the group would be in the process's memory only, and gone with it.
+            self.db.flush()?;
+            Ok(growth)
+        })?;
+        if durability == Durability::Flushed {
+            self.sync(writer)?;
+        }
+        self.records
+            .store(self.records.load(Ordering::Relaxed).saturating_add_signed(growth), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Flushes the new blobs, then what leads to them.
+    fn sync(&self, writer: &mut Writer) -> Result<(), Error> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        sync_blobs(&self.folder, &mut writer.blobs)
+            .and_then(|()| writer.file.sync_data())
+            .map_err(|error| Error::io("flush the sled database", error))
+    }
+}
+
+type Changes = BTreeMap<[u8; KEY_BYTES], Option<Vec<u8>>>;
+
+impl Writer {
+    fn check(&self) -> Result<(), Error> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Poisoned(cause) => Err(cause.clone()),
+            State::Closed => Err(Error::new(ErrorKind::Closed, "write to the sled database")),
+        }
+    }
+
+    fn poison(&mut self, error: Error) -> Error {
+        let error = error.as_kind(ErrorKind::Unavailable);
+        tracing::error!(%error, "the sled database takes no more writes until it is opened anew");
+        self.state = State::Poisoned(error.clone());
+        error
+    }
+}
+
+/// Makes a new database under another name, flushes all of it, and gives it its name.
+fn create_settled(folder: &Path, parent: &Path) -> Result<(), Error> {
+    let mut made = folder.as_os_str().to_owned();
+    made.push(".new");
+    let made = PathBuf::from(made);
+    let fault = |error| Error::io("create the sled database", error).with("folder", made.display());
+    match fs::remove_dir_all(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
+        _ => {}
+    }
+    let db = open_database(&made)?;
+    guard("flush a new sled database", || db.flush())?;
+    drop(db);
+    sync_everything(&made).map_err(fault)?;
+    fs::rename(&made, folder).and_then(|()| File::open(parent)?.sync_all()).map_err(fault)
+}
+
+fn open_database(folder: &Path) -> Result<::sled::Db, Error> {
+    let config = ::sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+    guard("open the sled database", || config.open()).map_err(|error| error.with("folder", folder.display()))
+}
+
+/// Flushes every file and folder of the database; returns its blobs.
+fn sync_everything(folder: &Path) -> io::Result<HashSet<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            sync_if_there(&entry.path())?;
+        }
+    }
+    let mut blobs = HashSet::new();
+    sync_blobs(folder, &mut blobs)?;
+    File::open(folder.join("blobs"))?.sync_all()?;
+    File::open(folder)?.sync_all()?;
+    Ok(blobs)
+}
+
+/// Flushes the blobs that are not in `known`, which is then what there is.
+fn sync_blobs(folder: &Path, known: &mut HashSet<PathBuf>) -> io::Result<()> {
+    let blobs = folder.join("blobs");
+    let mut now = HashSet::with_capacity(known.len());
+    let mut is_new = false;
+    for entry in fs::read_dir(&blobs)? {
+        let path = entry?.path();
+        if !known.contains(&path) {
+            sync_if_there(&path)?;
+            is_new = true;
+        }
+        now.insert(path);
+    }
+    if is_new {
+        File::open(&blobs)?.sync_all()?;
+    }
+    *known = now;
+    Ok(())
+}
+
+fn sync_if_there(path: &Path) -> io::Result<()> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        // sled removed it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Runs something of sled's; neither its errors nor its panics get through as they are.
+fn guard<T>(doing: &'static str, run: impl FnOnce() -> ::sled::Result<T>) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(::sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+            Err(Error::new(ErrorKind::Locked, doing).caused_by(error))
+        }
+        Ok(Err(::sled::Error::Io(error))) => Err(Error::io(doing, error)),
+        Ok(Err(error @ ::sled::Error::Corruption { .. })) => {
+            Err(Error::new(ErrorKind::Corrupt, doing).caused_by(error))
+        }
+        Ok(Err(error)) => Err(Error::new(ErrorKind::Unavailable, doing).caused_by(error)),
+        Err(_) => Err(Error::new(ErrorKind::Unavailable, doing).with("cause", "sled panicked")),
+    }
+}
+
+fn key_bytes(key: Key) -> [u8; KEY_BYTES] {
+    let mut bytes = [key.family; KEY_BYTES];
+    let (_, rest) = bytes.split_at_mut(1);
+    let (number, part) = rest.split_at_mut(8);
+    number.copy_from_slice(&key.number.to_be_bytes());
+    part.copy_from_slice(&key.part.to_be_bytes());
+    bytes
+}
+
+fn key_of(bytes: &[u8]) -> Option<Key> {
+    let (&[family], rest) = bytes.split_first_chunk::<1>()?;
+    let (number, rest) = rest.split_first_chunk::<8>()?;
+    let part = <[u8; 4]>::try_from(rest).ok()?;
+    Some(Key::new(family, u64::from_be_bytes(*number), u32::from_be_bytes(part)))
+}
+
+/// Length of the head, head, body, and the CRC32C of key and all that.
+fn value_bytes(key: Key, head: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(head.len() + body.len() + 8);
+    value.extend_from_slice(&(head.len() as u32).to_le_bytes());
+    value.extend_from_slice(head);
+    value.extend_from_slice(body);
+    let crc = crc32c_append(crc32c(&key_bytes(key)), &value);
+    value.extend_from_slice(&crc.to_le_bytes());
+    value
+}
+
+/// Head and body of a value, if it is what was stored under `key`.
+fn value_of(key: Key, value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (covered, crc) = value.split_last_chunk::<4>()?;
+    if crc32c_append(crc32c(&key_bytes(key)), covered) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    let (head_bytes, rest) = covered.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*head_bytes) as usize)
+}
+
+impl Engine for Sled {
+    fn name(&self) -> &'static str {
+        "sled"
+    }
+
+    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
+        let mut records = self.db.iter();
+        let mut next = || guard("read the sled database", || records.next().transpose());
+        while let Some((key, value)) = next().map_err(|error| error.as_kind(ErrorKind::Unavailable))? {
+            let Some(key) = key_of(&key) else {
+                self.note(None, value.len(), "a key that is none of ours");
+                continue;
+            };
+            match value_of(key, &value) {
+                Some((head, _)) => visit(key, head)?,
+                None => self.note(Some(key), value.len(), "the record does not match its checksum"),
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: Key) -> Result<Option<Record>, Error> {
+        let value = guard("read the sled database", || self.db.get(key_bytes(key)))?;
+        let Some(value) = value else { return Ok(None) };
+        match value_of(key, &value) {
+            Some((head, body)) => {
+                Ok(Some(Record { head: Bytes::copy_from_slice(head), body: Bytes::copy_from_slice(body) }))
+            }
+            None => {
+                self.note(Some(key), value.len(), "the record does not match its checksum");
+                Err(Error::new(ErrorKind::Corrupt, "read a record").with("key", format_args!("{key:?}")))
+            }
+        }
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), Error> {
+        self.writer().check()?;
+        let wanted = bytes.saturating_mul(AMPLIFICATION).saturating_add(FREE_BYTES_MIN);
+        match free_bytes(&self.folder) {
+            Ok(free) if free < wanted => Err(Error::new(ErrorKind::Full, "secure room on the disk")
+                .with("free_bytes", free)
+                .with("wanted_bytes", wanted)),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
+        super::check_sizes(writes)?;
+        let mut writer = self.writer();
+        writer.check()?;
+        self.write(&mut writer, writes, durability).map_err(|error| writer.poison(error))
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            disk_bytes: guard("measure the sled database", || self.db.size_on_disk()).unwrap_or_default(),
+            records: self.records.load(Ordering::Relaxed),
+            flushes: self.flushes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        self.damages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        let mut writer = self.writer();
+        match &writer.state {
+            State::Closed => return Ok(()),
+            State::Poisoned(cause) => return Err(cause.clone()),
+            State::Open => {}
+        }
+        let flushed = guard("flush the sled database", || self.db.flush().map(drop));
+        flushed.and_then(|()| self.sync(&mut writer)).map_err(|error| writer.poison(error))?;
+        writer.state = State::Closed;
+        Ok(())
+    }
+}

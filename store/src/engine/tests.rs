@@ -220,6 +220,33 @@ fn journal_passes_the_suite() {
     suite(&mut || small_journal(folder.path()), true);
 }
 
+#[cfg(feature = "sled")]
+fn sled(folder: &std::path::Path) -> Arc<dyn Engine> {
+    Arc::new(super::sled::Sled::open_folder(&folder.join("new/sled")).unwrap())
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn sled_passes_the_suite() {
+    let folder = tempfile::tempdir().unwrap();
+    suite(&mut || sled(folder.path()), true);
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn sled_follows_the_model() {
+    // Fewer rounds than the others: each of its openings flushes a dozen files.
+    let config = ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    runner
+        .run(&steps(), |steps| {
+            let folder = tempfile::tempdir().unwrap();
+            follows_model(&mut || sled(folder.path()), true, &steps);
+            Ok(())
+        })
+        .unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
