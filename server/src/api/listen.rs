@@ -48,7 +48,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         while connections.try_join_next().is_some() {}
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
             _ = connections.join_next(), if connections.len() >= CONNECTIONS_MAX => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, _peer)) => {
@@ -67,6 +67,11 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
     if tokio::time::timeout(CLOSING_MAX, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still under way after {CLOSING_MAX:?} and are cut off");
     }
+}
+
+/// Returns once it is told to stop, or the one who would tell is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _gone = stop.wait_for(|stop| *stop).await;
 }
 
 fn connection(
