@@ -12,8 +12,10 @@ use crate::secret::SecretRef;
 /// A durable outbox: what is handed to it is on disk before it answers, and reaches its destination.
 #[derive(Debug, Parser)]
 #[command(name = "pillarbox", version, propagate_version = true, disable_help_subcommand = true)]
-#[command(after_help = "Commands talk to the running server; where none runs, they open the data folder themselves.\n\
-                        Exit codes: 0 done, 1 failed, 2 wrong use or configuration.")]
+#[command(
+    after_help = "Commands talk to the running server; where none runs, they open the data folder themselves.\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong use or configuration."
+)]
 pub struct Cli {
     /// What applies to every command.
     #[command(flatten)]
@@ -218,8 +220,9 @@ mod tests {
 
     #[test]
     fn submit_takes_headers_and_paths() {
-        let cli = Cli::try_parse_from(["pillarbox", "submit", "orders", "a", "-", "--header", "x=1=2", "--json"])
-            .expect("it is right");
+        let cli =
+            Cli::try_parse_from(["pillarbox", "submit", "orders", "a", "-", "--header", "x=1=2", "--json"])
+                .expect("it is right");
         assert!(cli.global.json);
         let Command::Submit(submit) = cli.command else { panic!("not submit") };
         assert_eq!(submit.headers, [("x".to_owned(), "1=2".to_owned())]);

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// The filter is not one.
-pub fn start(filter: &str) -> Result<(), Failure> {
+pub(crate) fn start(filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         Failure::usage(format!("the log filter is not one: {error}"))
             .next("--log info, or for example --log pillarbox_runtime=debug,warn")

@@ -39,16 +39,20 @@ impl SecretRef {
     /// Where it was looked for and why it is not there.
     pub fn fetch(&self) -> Result<Secret, String> {
         let value = match self {
-            Self::Env(name) => std::env::var(name)
-                .map_err(|_| format!("the environment variable {name} is not set (or not text); set it to the token"))?,
+            Self::Env(name) => std::env::var(name).map_err(|_| {
+                format!("the environment variable {name} is not set (or not text); set it to the token")
+            })?,
             Self::File(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("the token's file {} cannot be read: {error}", path.display()))?;
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    format!("the token's file {} cannot be read: {error}", path.display())
+                })?;
                 text.strip_suffix('\n').map(|text| text.trim_end_matches('\r')).unwrap_or(&text).to_owned()
             }
         };
         if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(format!("the token at {self} must be one or more visible ASCII characters without spaces"));
+            return Err(format!(
+                "the token at {self} must be one or more visible ASCII characters without spaces"
+            ));
         }
         Ok(Secret(value))
     }

@@ -35,7 +35,8 @@ pub async fn run(serve: &Serve, global: &Global, mut config: Config, output: Out
         }
         config.server.listen = address;
     }
-    let token = config.server.token.as_ref().map(|token| token.fetch().map_err(Failure::usage)).transpose()?;
+    let token =
+        config.server.token.as_ref().map(|token| token.fetch().map_err(Failure::usage)).transpose()?;
     let mut signals = Signals::new()?;
     // Before the box is opened, so that nothing starts by half where the address is taken.
     let listener = listen::bind(config.server.listen).await.map_err(Failure::new)?;
@@ -112,7 +113,8 @@ async fn start(config: &Config) -> Result<(Arc<Running>, Arc<dyn Store>), Failur
 
 fn address(listener: &TcpListener) -> Result<String, Failure> {
     let address = listener.local_addr();
-    let address = address.map_err(|error| Failure::new(format!("the listening address is not known: {error}")))?;
+    let address =
+        address.map_err(|error| Failure::new(format!("the listening address is not known: {error}")))?;
     Ok(format!("http://{address}"))
 }
 
@@ -144,9 +146,8 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
-        let watch = |kind| {
-            signal(kind).map_err(|error| Failure::new(format!("signals cannot be watched: {error}")))
-        };
+        let watch =
+            |kind| signal(kind).map_err(|error| Failure::new(format!("signals cannot be watched: {error}")));
         Ok(Self { terminate: watch(SignalKind::terminate())?, interrupt: watch(SignalKind::interrupt())? })
     }
 

@@ -28,8 +28,9 @@ pub(super) async fn terminate(
     let because: Because = if bytes.is_empty() {
         Because::default()
     } else {
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Problem::bad_request(format!("the body is not {{\"reason\": \"...\"}}: {error}")))?
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Problem::bad_request(format!("the body is not {{\"reason\": \"...\"}}: {error}"))
+        })?
     };
     let view = api.service.terminate(id, because.reason.as_deref().unwrap_or(TERMINATED)).await?;
     Ok(reply::json(StatusCode::OK, &view))

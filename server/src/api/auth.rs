@@ -1,6 +1,7 @@
 //! Who may use the API: those who show the bearer token, where one is configured.
 
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +11,7 @@ use crate::problem::Problem;
 
 pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Response {
     let Some(secret) = &api.token else { return next.run(request).await };
-    let given = request.headers().get(AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
+    let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let token = given.and_then(|value| match value.split_at_checked(7) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(token),
         _ => None,

@@ -33,9 +33,9 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
         io::ErrorKind::PermissionDenied => format!(
             "{address} may not be listened on by this user; set server.listen to a port of 1024 or more"
         ),
-        io::ErrorKind::AddrNotAvailable => format!(
-            "{address} is not an address of this machine; set server.listen to one that is"
-        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{address} is not an address of this machine; set server.listen to one that is")
+        }
         _ => format!("{address} cannot be listened on: {error}; correct server.listen"),
     })
 }

@@ -42,8 +42,7 @@ pub(crate) struct Api {
 
 /// The API over a service; with a token, only for those who show it (save `/healthz`).
 pub fn router(service: Service, token: Option<Secret>) -> Router {
-    let api =
-        Api { service, token: token.map(Arc::new), batches: Arc::new(Semaphore::new(BATCHES_AT_ONCE)) };
+    let api = Api { service, token: token.map(Arc::new), batches: Arc::new(Semaphore::new(BATCHES_AT_ONCE)) };
     let guarded = Router::new()
         .route("/v1/ports", get(query::ports))
         .route("/v1/ports/{port}/messages", post(submit::message))

@@ -46,9 +46,8 @@ pub(super) async fn delivery(State(api): State<Api>, Path(id): Path<String>) -> 
 }
 
 pub(super) fn read_delivery_id(text: &str) -> Result<DeliveryId, Problem> {
-    text.parse().map_err(|_| {
-        Problem::bad_request(format!("'{}' is not a delivery number", text.escape_debug()))
-    })
+    text.parse()
+        .map_err(|_| Problem::bad_request(format!("'{}' is not a delivery number", text.escape_debug())))
 }
 
 /// Reads `port=&state=&limit=&after=`. No value that is taken needs percent-encoding.

@@ -16,7 +16,9 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 fn typed(status: StatusCode, kind: &'static str, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], bytes).into_response(),
+        Ok(bytes) => {
+            (status, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], bytes).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as JSON");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -44,6 +46,7 @@ pub(super) async fn no_such_route(uri: Uri) -> Problem {
 }
 
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{method} is not possible at {}; the routes are in docs/api.md", uri.path().escape_debug());
+    let detail =
+        format!("{method} is not possible at {}; the routes are in docs/api.md", uri.path().escape_debug());
     Problem::new(405, "no-such-method", "The method is not possible here", detail)
 }

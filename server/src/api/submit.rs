@@ -110,7 +110,9 @@ pub(super) async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Proble
         let chunk = chunk?;
         if whole.len() + chunk.len() > limit {
             let detail = format!("this request takes at most {limit} bytes; send smaller batches");
-            return Err(Problem::new(413, "too-large", "The request is too long", detail).with("bytes_max", limit));
+            return Err(
+                Problem::new(413, "too-large", "The request is too long", detail).with("bytes_max", limit)
+            );
         }
         whole.extend_from_slice(&chunk);
     }

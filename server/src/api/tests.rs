@@ -68,8 +68,7 @@ async fn a_repeat_answers_200() {
     let (router, service) = open().await;
     let id = "0198a0c4-7d5e-7000-8000-000000000001";
     for expected in [StatusCode::CREATED, StatusCode::OK] {
-        let request =
-            Request::post("/v1/ports/orders/messages").header(MESSAGE_ID, id).body(Body::from("x"));
+        let request = Request::post("/v1/ports/orders/messages").header(MESSAGE_ID, id).body(Body::from("x"));
         let (response, bytes) = call(&router, request.expect("a request")).await;
         assert_eq!(response.status(), expected);
         let taken: Value = serde_json::from_slice(&bytes).expect("JSON");

@@ -1,7 +1,9 @@
 //! Decides whom a command talks to.
 //!
-//! 1. `--server URL`: that server. 2. `--data DIR`: that folder. 3. Else the configuration's listen address is
-//! asked: a Pillarbox answering there is used, unless it serves another data folder than the configuration's.
+//! 1. `--server URL`: that server.
+//! 2. `--data DIR`: that folder.
+//! 3. Else the configuration's listen address is asked. A Pillarbox that answers there is used; one that serves
+//!    another data folder than the configuration's is refused.
 //! 4. Else the configuration's data folder is opened.
 
 use std::path::Path;
@@ -30,16 +32,17 @@ pub enum Creation {
 pub async fn find(global: &Global, config: &Config, creation: Creation) -> Result<Backend, Failure> {
     if let Some(url) = &global.server {
         let remote = Remote::new(url, token(global, config)?).map_err(Failure::usage)?;
-        return Ok(Backend::Remote(remote));
+        return Ok(Backend::Remote(Box::new(remote)));
     }
     if global.data.is_none()
         && let Some(remote) = running(global, config).await?
     {
-        return Ok(Backend::Remote(remote));
+        return Ok(Backend::Remote(Box::new(remote)));
     }
     let folder = &config.mailbox.data;
     if config.mailbox.engine == EngineKind::Memory {
-        let what = format!("no server answers at {}, and its box lives in its memory only", config.server.listen);
+        let what =
+            format!("no server answers at {}, and its box lives in its memory only", config.server.listen);
         return Err(Failure::new(what).next("pillarbox serve"));
     }
     if creation == Creation::Refused && !folder.exists() {
@@ -48,7 +51,9 @@ pub async fn find(global: &Global, config: &Config, creation: Creation) -> Resul
             config.server.listen,
             folder.display()
         );
-        return Err(Failure::new(what).next("pillarbox serve; or name the place with --config, --server or --data"));
+        return Err(
+            Failure::new(what).next("pillarbox serve; or name the place with --config, --server or --data")
+        );
     }
     Ok(Backend::Local(Local::open(config)?))
 }

@@ -64,8 +64,11 @@ impl Remote {
         plain.enforce_http(false);
         plain.set_nodelay(true);
         plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(plain);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(plain);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { base, token, client })
     }
@@ -103,7 +106,10 @@ impl Remote {
             let kept = matches!(name, "content-type" | "traceparent" | "tracestate");
             let name = if kept { name.to_owned() } else { format!("{HEADER_PREFIX}{name}") };
             let name = header::HeaderName::try_from(name).map_err(|error| unsendable(&error))?;
-            headers.insert(name, header::HeaderValue::try_from(value.to_string()).map_err(|error| unsendable(&error))?);
+            headers.insert(
+                name,
+                header::HeaderValue::try_from(value.to_string()).map_err(|error| unsendable(&error))?,
+            );
         }
         let mut set = |name, value: String| {
             let value = header::HeaderValue::try_from(value).map_err(|error| unsendable(&error))?;

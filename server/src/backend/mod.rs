@@ -6,6 +6,9 @@ mod http;
 mod input;
 mod local;
 
+#[cfg(test)]
+mod tests;
+
 use ::http::Method;
 use pillarbox_store::{DeliveryId, Filter, MessageId, PortName};
 
@@ -22,7 +25,7 @@ pub use local::{Local, open_box};
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// A running server.
-    Remote(Remote),
+    Remote(Box<Remote>),
     /// The data folder, opened by this process.
     Local(Local),
 }

@@ -16,7 +16,18 @@ pub(super) async fn run(ls: &Ls, backend: &Backend, output: Output) -> Result<()
     let page = gather(filter, limit, backend).await?;
     output.result(&page, || {
         let rows: Vec<Vec<String>> = page.deliveries.iter().map(row).collect();
-        let headings = ["DELIVERY", "MESSAGE", "PORT", "STATE", "ROUTE", "ATTEMPTS", "BYTES", "SUBMITTED", "DUE", "REASON"];
+        let headings = [
+            "DELIVERY",
+            "MESSAGE",
+            "PORT",
+            "STATE",
+            "ROUTE",
+            "ATTEMPTS",
+            "BYTES",
+            "SUBMITTED",
+            "DUE",
+            "REASON",
+        ];
         table(&headings, &rows)
     })?;
     if let Some(next) = page.next

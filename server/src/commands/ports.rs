@@ -11,10 +11,19 @@ pub(super) async fn run(backend: &Backend, output: Output) -> Result<(), Failure
     let list = backend.ports().await?;
     output.result(&list, || {
         if list.ports.is_empty() {
-            return "there are no ports yet. Add a [[port]] to the configuration, then: pillarbox serve".to_owned();
+            return "there are no ports yet. Add a [[port]] to the configuration, then: pillarbox serve"
+                .to_owned();
         }
         let headings = [
-            "PORT", "STATUS", "READY", "SCHEDULED", "RETRY-WAIT", "LEASED", "SUSPENDED", "DONE", "TERMINATED",
+            "PORT",
+            "STATUS",
+            "READY",
+            "SCHEDULED",
+            "RETRY-WAIT",
+            "LEASED",
+            "SUSPENDED",
+            "DONE",
+            "TERMINATED",
             "ADAPTERS",
         ];
         let rows: Vec<Vec<String>> = list.ports.iter().map(row).collect();
@@ -74,7 +83,10 @@ pub(super) async fn pause(
     output.result(&view, || {
         let counts = &view.counts;
         if view.paused {
-            format!("{port} is paused; {} deliveries are held back", counts.ready + counts.retry_wait + counts.scheduled)
+            format!(
+                "{port} is paused; {} deliveries are held back",
+                counts.ready + counts.retry_wait + counts.scheduled
+            )
         } else {
             format!("{port} sends again; {} deliveries are ready", counts.ready)
         }

@@ -70,7 +70,8 @@ pub(super) async fn run(submit: &Submit, backend: &Backend, output: Output) -> R
     while let Some((name, done)) = outcomes.next().await {
         progress.inc(1);
         if let (Ok(taken), false) = (&done, output.is_json()) {
-            progress.suspend(|| output.line(&format!("{} {} {name}", taken.message_id, taken.delivery_id)))?;
+            progress
+                .suspend(|| output.line(&format!("{} {} {name}", taken.message_id, taken.delivery_id)))?;
         }
         all.push((name, done));
     }
@@ -181,7 +182,8 @@ fn tell(all: &[Outcome], output: Output) -> Result<(), Failure> {
     let mut what = format!("{} of {} were not accepted, or that is not known:", failed.len(), all.len());
     for (name, problem) in &failed {
         what.push_str(&format!("\n  {name}: {}", problem.detail));
-        if let (503, Some(id)) = (problem.status, problem.fields.get("message_id").and_then(|id| id.as_str())) {
+        if let (503, Some(id)) = (problem.status, problem.fields.get("message_id").and_then(|id| id.as_str()))
+        {
             what.push_str(&format!(" (message id {id})"));
         }
     }

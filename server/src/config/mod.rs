@@ -178,7 +178,10 @@ fn read_box(root: &mut Table<'_, '_>, problems: &mut Collector<'_>) -> BoxSectio
     if let Some(entry) = table.take("segment_bytes") {
         match entry.bytes(problems) {
             Some(bytes) if bytes >= 64 * 1024 => section.segment_bytes = bytes,
-            Some(bytes) => entry.wrong(problems, format!("a segment of {bytes} bytes is too small; give at least 64KiB")),
+            Some(bytes) => {
+                entry
+                    .wrong(problems, format!("a segment of {bytes} bytes is too small; give at least 64KiB"));
+            }
             None => {}
         }
     }
@@ -214,7 +217,9 @@ fn read_server(root: &mut Table<'_, '_>, body_bytes_max: u64, problems: &mut Col
         && let Some(bytes) = entry.bytes(problems)
     {
         if bytes > body_bytes_max {
-            let what = format!("{bytes} is more than the box takes ({body_bytes_max}, box.body_bytes_max); lower it or raise that");
+            let what = format!(
+                "{bytes} is more than the box takes ({body_bytes_max}, box.body_bytes_max); lower it or raise that"
+            );
             entry.wrong(problems, what);
         }
         section.body_bytes_max = bytes;
@@ -244,9 +249,12 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    address.parse().map_err(|_| format!("'{text}' is not an address; write IP:PORT, for example \"127.0.0.1:7420\""))
+    address
+        .parse()
+        .map_err(|_| format!("'{text}' is not an address; write IP:PORT, for example \"127.0.0.1:7420\""))
 }
 
 fn engine(text: &str) -> Result<EngineKind, String> {
-    EngineKind::parse(text).ok_or_else(|| format!("there is no engine '{text}'; take journal, sled or memory"))
+    EngineKind::parse(text)
+        .ok_or_else(|| format!("there is no engine '{text}'; take journal, sled or memory"))
 }

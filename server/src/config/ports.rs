@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_adapters::Registry;
-use pillarbox_runtime::{AdapterSource, RetryPolicy, RouteConfig};
 use pillarbox_runtime::adapter::{AdapterKind, CheckedSettings, Settings, TransportInfo};
+use pillarbox_runtime::{AdapterSource, RetryPolicy, RouteConfig};
 use pillarbox_store::{PortName, PortSpec};
 use serde_json::Map;
 use toml::de::{DeTable, DeValue};
@@ -76,7 +76,8 @@ struct Driving {
 impl Driving {
     fn over_defaults(self, info: TransportInfo, settings: Arc<dyn CheckedSettings>) -> RouteSection {
         let plain = RouteConfig::new(AdapterSource::Checked(Arc::clone(&settings), info.clone()));
-        let count = |given: Option<u64>, default| given.and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
+        let count =
+            |given: Option<u64>, default| given.and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
         RouteSection {
             info,
             settings,
@@ -97,7 +98,11 @@ struct Handler<'d, 'i> {
     settings: Settings,
 }
 
-pub(super) fn read(root: &mut Table<'_, '_>, kinds: &Registry, problems: &mut Collector<'_>) -> Vec<PortSection> {
+pub(super) fn read(
+    root: &mut Table<'_, '_>,
+    kinds: &Registry,
+    problems: &mut Collector<'_>,
+) -> Vec<PortSection> {
     let handlers = read_handlers(root, kinds, problems);
     let Some(entry) = root.take("port") else { return Vec::new() };
     let DeValue::Array(items) = entry.value.get_ref() else {
@@ -126,7 +131,9 @@ fn read_handlers<'d, 'i>(
     kinds: &Registry,
     problems: &mut Collector<'_>,
 ) -> Vec<Handler<'d, 'i>> {
-    let Some(tables) = root.take("adapter").and_then(|entry| entry.table(problems)) else { return Vec::new() };
+    let Some(tables) = root.take("adapter").and_then(|entry| entry.table(problems)) else {
+        return Vec::new();
+    };
     let mut handlers = Vec::new();
     for (kind, entry) in tables.rest() {
         if kinds.get(kind).is_err() {
@@ -161,7 +168,11 @@ fn read_port(
     let primary = match table.take("primary") {
         Some(entry) => read_route(&entry, kinds, handlers, problems),
         None => {
-            problems.push(&table.at, &table.path, "the port has no primary route; add [port.primary] with adapter = \"...\"");
+            problems.push(
+                &table.at,
+                &table.path,
+                "the port has no primary route; add [port.primary] with adapter = \"...\"",
+            );
             None
         }
     };
@@ -313,14 +324,16 @@ fn check_settings(
     for problem in error.0 {
         let first = problem.key.split(['.', '[']).next().unwrap_or_default();
         let in_route = table.find(first).is_some();
-        let in_handler = handler.and_then(|handler| locate(handler.table, &problem.key).map(|at| (handler, at)));
+        let in_handler =
+            handler.and_then(|handler| locate(handler.table, &problem.key).map(|at| (handler, at)));
         match (in_route, in_handler) {
             (false, Some((handler, at))) => {
                 problems.push(&at, format!("{}.{}", handler.path, problem.key), problem.reason);
             }
             _ => {
                 let at = table.locate(&problem.key).unwrap_or_else(|| adapter.key_at.clone());
-                let path = if problem.key.is_empty() { table.path.clone() } else { table.path_of(&problem.key) };
+                let path =
+                    if problem.key.is_empty() { table.path.clone() } else { table.path_of(&problem.key) };
                 problems.push(&at, path, problem.reason);
             }
         }

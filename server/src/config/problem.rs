@@ -76,7 +76,7 @@ impl<'t> Collector<'t> {
 
     /// The outcome: `value` where nothing is wrong.
     pub(crate) fn finish<T>(mut self, file: &str, value: Option<T>) -> Result<T, Problems> {
-        self.list.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        self.list.sort_by_key(|problem| (problem.line, problem.column));
         self.list.dedup();
         match value {
             Some(value) if self.list.is_empty() => Ok(value),

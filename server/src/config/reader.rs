@@ -58,10 +58,12 @@ impl<'d, 'i> Table<'d, 'i> {
 
     /// Every entry that nobody asked for.
     pub(crate) fn rest(&self) -> impl Iterator<Item = (&'d str, Entry<'d, 'i>)> {
-        self.table.iter().filter(|(name, _)| !self.asked.contains(name.get_ref().as_ref())).map(|(name, value)| {
-            let key: &'d str = name.get_ref().as_ref();
-            (key, Entry { path: self.path_of(key), key_at: name.span(), value })
-        })
+        self.table.iter().filter(|(name, _)| !self.asked.contains(name.get_ref().as_ref())).map(
+            |(name, value)| {
+                let key: &'d str = name.get_ref().as_ref();
+                (key, Entry { path: self.path_of(key), key_at: name.span(), value })
+            },
+        )
     }
 
     /// Reports every key that nobody asked for.
@@ -122,9 +124,7 @@ impl<'d, 'i> Entry<'d, 'i> {
     pub(crate) fn bytes(&self, problems: &mut Collector<'_>) -> Option<u64> {
         match self.value.get_ref() {
             DeValue::Integer(number) => self.unsigned(problems, number),
-            DeValue::String(text) => {
-                values::bytes(text).map_err(|error| self.wrong(problems, error)).ok()
-            }
+            DeValue::String(text) => values::bytes(text).map_err(|error| self.wrong(problems, error)).ok(),
             _ => {
                 self.expected(problems, "a number of bytes, or a text such as \"64MiB\"");
                 None

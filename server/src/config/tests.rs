@@ -139,14 +139,18 @@ fn unknown_keys_have_their_place_at_every_level() {
     assert_problem("[box]\nkeep_finished = { counts = 1 }\n", "p.toml:2:19: box.keep_finished.counts: ");
     let port = "[[port]]\nname = 'a'\ncolour = 'red'\n[port.primary]\nadapter = 'probe'\nurl = 'http://a'\n";
     assert_problem(port, "p.toml:3:1: port[a].colour: there is no such key");
-    let retry = "[[port]]\nname='a'\n[port.primary]\nadapter='probe'\nurl='http://a'\nretry = { tries = 3 }\n";
+    let retry =
+        "[[port]]\nname='a'\n[port.primary]\nadapter='probe'\nurl='http://a'\nretry = { tries = 3 }\n";
     assert_problem(retry, "p.toml:6:11: port[a].primary.retry.tries: there is no such key");
 }
 
 #[test]
 fn adapters_problems_have_their_place() {
     let start = "[[port]]\nname = 'a'\n[port.primary]\nadapter = 'probe'\n";
-    assert_problem(&format!("{start}url = 'ftp://x'\n"), "p.toml:5:1: port[a].primary.url: this is not a web");
+    assert_problem(
+        &format!("{start}url = 'ftp://x'\n"),
+        "p.toml:5:1: port[a].primary.url: this is not a web",
+    );
     assert_problem(&format!("{start}url = 'http://x'\nurll = 1\n"), "p.toml:6:1: port[a].primary.urll: ");
     let nested = format!("{start}url = 'http://x'\nlimits = {{ rate = 'fast' }}\n");
     assert_problem(&nested, "p.toml:6:12: port[a].primary.limits.rate: ");
@@ -159,9 +163,13 @@ fn adapters_problems_have_their_place() {
 
 #[test]
 fn handler_settings_lie_beneath_the_routes() {
-    let text = "[adapter.probe]\nurl = 'http://all'\n[[port]]\nname = 'a'\n[port.primary]\nadapter = 'probe'\n";
+    let text =
+        "[adapter.probe]\nurl = 'http://all'\n[[port]]\nname = 'a'\n[port.primary]\nadapter = 'probe'\n";
     assert!(check("p.toml", text, &kinds()).is_ok());
-    assert_problem("[adapter.prob]\nurl = 1\n", "p.toml:1:10: adapter.prob: there is no adapter 'prob'; take one of probe");
+    assert_problem(
+        "[adapter.prob]\nurl = 1\n",
+        "p.toml:1:10: adapter.prob: there is no adapter 'prob'; take one of probe",
+    );
 }
 
 #[test]
@@ -169,7 +177,11 @@ fn every_problem_is_told_at_once() {
     let text = "[box]\nengine = 'oracle'\nbody_bytes_max = '1 cow'\n[server]\ndrain = 'soon'\n[[port]]\nname = 'ä'\n";
     let found = problems(text);
     assert_eq!(found.len(), 5, "{found:#?}");
-    assert!(found[0].starts_with("p.toml:2:10: box.engine: there is no engine 'oracle'; take journal, sled or memory"));
+    assert!(
+        found[0].starts_with(
+            "p.toml:2:10: box.engine: there is no engine 'oracle'; take journal, sled or memory"
+        )
+    );
     assert!(found[1].starts_with("p.toml:3:18: box.body_bytes_max: '1 cow' is not a size"));
     assert!(found[2].starts_with("p.toml:5:9: server.drain: 'soon' is not a duration"));
     assert!(found[3].starts_with("p.toml:6:1: port[ä]: the port has no primary route"));
@@ -184,7 +196,10 @@ fn a_truncated_file_has_its_place() {
 
 #[test]
 fn an_open_address_asks_for_a_token() {
-    assert_problem("[server]\nlisten = '0.0.0.0:7420'\n", "p.toml:2:10: server.listen: 0.0.0.0:7420 can be reached");
+    assert_problem(
+        "[server]\nlisten = '0.0.0.0:7420'\n",
+        "p.toml:2:10: server.listen: 0.0.0.0:7420 can be reached",
+    );
     assert!(check("p.toml", "[server]\nlisten = '[::1]:0'\n", &kinds()).is_ok());
     assert!(check("p.toml", "[server]\nlisten = 'localhost:1'\n", &kinds()).is_ok());
     assert_problem("[server]\nlisten = 'here'\n", "p.toml:2:10: server.listen: 'here' is not an address");
@@ -201,15 +216,30 @@ fn a_token_in_the_open_is_refused_and_not_repeated() {
 fn wrong_types_and_ranges() {
     assert_problem("box = 3\n", "p.toml:1:7: box: this takes a table, not integer");
     assert_problem("[server]\ndrain = 30\n", "p.toml:2:9: server.drain: this takes a duration in quotes");
-    assert_problem("[box]\nsegment_bytes = 12\n", "p.toml:2:17: box.segment_bytes: a segment of 12 bytes is too small");
-    assert_problem("[box]\nbody_bytes_max = -1\n", "p.toml:2:18: box.body_bytes_max: -1 is not a whole number");
+    assert_problem(
+        "[box]\nsegment_bytes = 12\n",
+        "p.toml:2:17: box.segment_bytes: a segment of 12 bytes is too small",
+    );
+    assert_problem(
+        "[box]\nbody_bytes_max = -1\n",
+        "p.toml:2:18: box.body_bytes_max: -1 is not a whole number",
+    );
     let start = "[[port]]\nname='a'\n[port.primary]\nadapter='probe'\nurl='http://a'\n";
-    assert_problem(&format!("{start}retry = {{ jitter = 2 }}\n"), "p.toml:6:20: port[a].primary.retry.jitter: 2 is not within 0 to 1");
-    assert_problem(&format!("{start}in_flight = 0\n"), "p.toml:6:13: port[a].primary.in_flight: 0 is not within 1");
+    assert_problem(
+        &format!("{start}retry = {{ jitter = 2 }}\n"),
+        "p.toml:6:20: port[a].primary.retry.jitter: 2 is not within 0 to 1",
+    );
+    assert_problem(
+        &format!("{start}in_flight = 0\n"),
+        "p.toml:6:13: port[a].primary.in_flight: 0 is not within 1",
+    );
     assert_problem("[port]\nname='a'\n", "p.toml:1:1: port: ports are written as [[port]]");
     let twice = format!("{start}{start}");
     assert_problem(&twice, "p.toml:7:6: port[a].name: there are two ports named 'a'");
-    assert_problem("[server]\nbody_bytes_max = '2GiB'\n", "p.toml:2:18: server.body_bytes_max: 2147483648 is more than");
+    assert_problem(
+        "[server]\nbody_bytes_max = '2GiB'\n",
+        "p.toml:2:18: server.body_bytes_max: 2147483648 is more than",
+    );
 }
 
 #[test]

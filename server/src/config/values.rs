@@ -10,7 +10,9 @@ use pillarbox_store::Timestamp;
 /// # Errors
 /// What is wrong with it.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a duration; write for example \"200ms\", \"30s\", \"1h 30m\" or \"7 days\"");
+    let wrong = || {
+        format!("'{text}' is not a duration; write for example \"200ms\", \"30s\", \"1h 30m\" or \"7 days\"")
+    };
     let span: Span = text.trim().parse().map_err(|_| wrong())?;
     let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     Duration::try_from(signed).map_err(|_| wrong())
@@ -21,7 +23,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = |_| format!("'{text}' is not a size; write a number of bytes, or for example \"256KiB\" or \"1GiB\"");
+    let wrong =
+        |_| format!("'{text}' is not a size; write a number of bytes, or for example \"256KiB\" or \"1GiB\"");
     text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()).map_err(wrong)
 }
 

@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use pillarbox_store::{
-    Batch, DeliveryId, Filter, IdSource, MessageId, OpResult, PortName, Refusal, Store,
-};
+use pillarbox_store::{Batch, DeliveryId, Filter, IdSource, MessageId, OpResult, PortName, Refusal, Store};
 
 use crate::problem::Problem;
 use crate::wire::{DeliveryPage, DeliveryView, Health, MessageView, PortList, PortView, RouteView};
@@ -96,7 +94,8 @@ impl Service {
         match self.store.ports().into_iter().find(|port| port.name.as_str() == name) {
             Some(port) if port.defined => Ok(port.name),
             Some(_) => {
-                let detail = format!("the port '{name}' was retired and takes no more messages; configure it again");
+                let detail =
+                    format!("the port '{name}' was retired and takes no more messages; configure it again");
                 Err(Problem::new(404, "retired-port", "The port is retired", detail).with("port", name))
             }
             None => Err(self.no_such_port(name)),
@@ -110,7 +109,9 @@ impl Service {
             "there is no port '{}'; the known ports: {which}. Add a [[port]] to the configuration and restart",
             name.escape_debug()
         );
-        Problem::new(404, "unknown-port", "There is no such port", detail).with("port", name).with("known", known)
+        Problem::new(404, "unknown-port", "There is no such port", detail)
+            .with("port", name)
+            .with("known", known)
     }
 
     /// A message with its deliveries and their history.
@@ -133,7 +134,8 @@ impl Service {
     ) -> Result<(u64, impl Stream<Item = Result<Bytes, Problem>> + Send + use<>), Problem> {
         let info = self.store.message(id).await?.ok_or_else(|| no_such_message(id))?;
         let gone = move || {
-            let detail = format!("every delivery of the message {id} has ended and its body is no longer kept");
+            let detail =
+                format!("every delivery of the message {id} has ended and its body is no longer kept");
             Problem::new(410, "body-gone", "The body is gone", detail)
         };
         if info.headers.is_none() {
@@ -267,7 +269,8 @@ impl Service {
 }
 
 fn no_such_message(id: MessageId) -> Problem {
-    let detail = format!("no message {id} is known; it was never submitted here, or ended before the retention");
+    let detail =
+        format!("no message {id} is known; it was never submitted here, or ended before the retention");
     Problem::new(404, "no-such-message", "There is no such message", detail)
 }
 

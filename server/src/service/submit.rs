@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use pillarbox_store::{
-    Batch, Body, DeliveryId, FRAGMENT_BYTES, Headers, Message, MessageId, Op, OpResult, PortName, Refusal, Timestamp,
+    Batch, Body, DeliveryId, FRAGMENT_BYTES, Headers, Message, MessageId, Op, OpResult, PortName, Refusal,
+    Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -92,9 +93,12 @@ impl Service {
             Some(OpResult::Refused(refusal)) => {
                 Err(Problem::new(409, refusal.as_str(), "The box refused the message", refusal.to_string()))
             }
-            Some(OpResult::Applied) | None => {
-                Err(Problem::new(500, "failed", "The box gave no answer", "the box did not number the delivery"))
-            }
+            Some(OpResult::Applied) | None => Err(Problem::new(
+                500,
+                "failed",
+                "The box gave no answer",
+                "the box did not number the delivery",
+            )),
         }
     }
 
@@ -187,7 +191,8 @@ impl Service {
                 }
                 OpResult::Refused(Refusal::Voided) | OpResult::Applied => {}
                 OpResult::Refused(refusal) => {
-                    let problem = Problem::new(409, refusal.as_str(), "The box refused it", refusal.to_string());
+                    let problem =
+                        Problem::new(409, refusal.as_str(), "The box refused it", refusal.to_string());
                     refused.push((index, problem));
                 }
             }
@@ -229,7 +234,10 @@ impl Service {
 /// It is not a UUID.
 pub(crate) fn read_message_id(text: &str) -> Result<MessageId, Problem> {
     text.parse().map_err(|_| {
-        let detail = format!("'{}' is not a UUID; a message id looks like 0198a0c4-7d5e-7000-8000-000000000000", text.escape_debug());
+        let detail = format!(
+            "'{}' is not a UUID; a message id looks like 0198a0c4-7d5e-7000-8000-000000000000",
+            text.escape_debug()
+        );
         Problem::new(422, "bad-message-id", "The message id is not a UUID", detail)
     })
 }

@@ -30,7 +30,11 @@ fn to(port: &str, message_id: Option<MessageId>) -> Submission {
     }
 }
 
-async fn submit(service: &Service, submission: Submission, body: &[u8]) -> Result<crate::wire::Submitted, Problem> {
+async fn submit(
+    service: &Service,
+    submission: Submission,
+    body: &[u8],
+) -> Result<crate::wire::Submitted, Problem> {
     let chunks = stream::iter([Ok(Bytes::copy_from_slice(body))]);
     let body = service.take_body(Some(body.len() as u64), chunks).await?;
     service.submit(submission, body).await
