@@ -1,9 +1,239 @@
-//! An adapter's only handle on the engine.
+//! An adapter's only handle on the engine, and the batches by which it says how its messages ended.
 
-/// Placeholder, replaced by the runtime's work.
+use std::sync::{Arc, Weak};
+
+use pillarbox_store::{Error, Headers, Refusal, Timestamp};
+
+use crate::adapter::{Outgoing, SendError};
+use crate::complete::{Act, Item, complete};
+use crate::core::{Core, Phase};
+use crate::lane::Lane;
+use crate::port::LaneName;
+use crate::settle::Fault;
+use crate::tasks::Tasks;
+
+/// Why the engine gives no completion batch.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// The runtime has ended. What was not completed is given back by the engine; drop it.
+    #[error("the runtime has shut down")]
+    ShuttingDown,
+}
+
+/// Why a completion batch was not recorded.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum CompletionError {
+    /// The box did not take it. Of kind `Full` (there was no room for as long as the leases or the drain lasted):
+    /// nothing was applied and the adapter has its messages still. Of any other kind: the outcome is unknown and the
+    /// messages are no longer the adapter's.
+    #[error("the box did not record the outcomes")]
+    Store(#[source] Error),
+    /// The runtime ended while the outcomes were on their way: unknown whether they were recorded.
+    #[error("the runtime has stopped")]
+    Stopped,
+}
+
+/// What became of one item of a completion batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemStatus {
+    /// It is recorded.
+    Applied,
+    /// It is not, for this reason; the other items are not touched by that.
+    ///
+    /// - `NotOwned`: the message has an outcome already, or its time was up.
+    /// - `Duplicate`: it stands in this batch twice; the first counts.
+    /// - `NoBackup`, `OnBackup`: there is no route to move to. The message is still the adapter's, which suspends or
+    ///   resubmits it in a new batch. So it is only for these.
+    Refused(Refusal),
+}
+
+impl ItemStatus {
+    /// Whether it is recorded.
+    #[must_use]
+    pub const fn is_applied(&self) -> bool {
+        matches!(self, Self::Applied)
+    }
+}
+
+/// An adapter's only handle on the engine. Re-implements `IBTTransportProxy`. Cheap to clone; may be kept for as long
+/// as the adapter lives.
 #[derive(Debug, Clone)]
-pub struct Proxy;
+pub struct Proxy {
+    core: Arc<Core>,
+    // Weak: the lane holds the adapter, which holds this.
+    lane: Weak<Lane>,
+    name: LaneName,
+    in_flight_max: usize,
+}
 
-/// Placeholder, replaced by the runtime's work.
+impl Proxy {
+    pub(crate) fn new(lane: &Arc<Lane>) -> Self {
+        Self {
+            core: Arc::clone(lane.core()),
+            lane: Arc::downgrade(lane),
+            name: lane.name().clone(),
+            in_flight_max: lane.in_flight_max(),
+        }
+    }
+
+    /// An empty completion batch. It may complete messages of several transmit batches, and several may complete one.
+    ///
+    /// # Errors
+    /// [`ProxyError::ShuttingDown`] once the runtime has ended. While it drains, completions are taken.
+    pub fn batch(&self) -> Result<CompletionBatch, ProxyError> {
+        if self.core.is(Phase::Closed) {
+            return Err(ProxyError::ShuttingDown);
+        }
+        Ok(CompletionBatch { core: Arc::clone(&self.core), items: Vec::new() })
+    }
+
+    /// Reports trouble that is no single message's: it is logged and shown with the route until a message is
+    /// delivered.
+    #[expect(clippy::needless_pass_by_value, reason = "an error is handed over, as to every other method here")]
+    pub fn set_error(&self, error: SendError) {
+        let text = error.to_failure().text();
+        tracing::error!(lane = %self.name, error = text, "the adapter reports trouble");
+        if let Some(lane) = self.lane.upgrade() {
+            lane.complains(text);
+        }
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.core.tasks
+    }
+
+    pub(crate) fn in_flight_max(&self) -> usize {
+        self.in_flight_max
+    }
+}
+
+/// How messages ended, recorded in one atomic step. Re-implements `IBTTransportBatch`; the future that
+/// [`CompletionBatch::done`] gives takes the place of `IBTBatchCallBack`.
+///
+/// Nothing counts before `done`: a batch that is dropped or cleared leaves its messages to whoever else holds them.
+#[must_use = "nothing counts before `done`"]
 #[derive(Debug)]
-pub struct CompletionBatch;
+pub struct CompletionBatch {
+    core: Arc<Core>,
+    items: Vec<(Outgoing, Act)>,
+}
+
+impl CompletionBatch {
+    /// The destination has it.
+    pub fn delete(&mut self, message: Outgoing) {
+        self.items.push((message, Act::Delete));
+    }
+
+    /// It failed; another attempt on this route not before `at`, whatever the policy says. What earlier attempts
+    /// carried over stays.
+    #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
+    pub fn resubmit(&mut self, message: Outgoing, at: Timestamp, error: SendError) {
+        let carried = message.carried().clone();
+        self.items.push((message, Act::Resubmit { at, fault: Fault::from(&error), carried }));
+    }
+
+    /// As [`CompletionBatch::resubmit`], and the next attempt finds these headers in [`Outgoing::carried`]. They
+    /// replace what earlier attempts carried over.
+    #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
+    pub fn resubmit_carrying(&mut self, message: Outgoing, at: Timestamp, error: SendError, carried: Headers) {
+        self.items.push((message, Act::Resubmit { at, fault: Fault::from(&error), carried }));
+    }
+
+    /// It failed; the backup route takes over. Refused with `NoBackup` or `OnBackup` where there is none to move to:
+    /// then the message is still the adapter's.
+    #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
+    pub fn move_to_backup(&mut self, message: Outgoing, error: SendError) {
+        self.items.push((message, Act::MoveToBackup(Fault::from(&error))));
+    }
+
+    /// It failed; park it until somebody acts.
+    #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
+    pub fn suspend(&mut self, message: Outgoing, error: SendError) {
+        self.items.push((message, Act::Suspend(Fault::from(&error))));
+    }
+
+    /// It failed; the failure ladder decides what follows: the usual choice.
+    #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
+    pub fn fail(&mut self, message: Outgoing, error: SendError) {
+        self.items.push((message, Act::Fail(Fault::from(&error))));
+    }
+
+    /// It was not tried, because the adapter is terminating, say: it is due again at once and no attempt is charged.
+    pub fn give_back(&mut self, message: Outgoing) {
+        self.items.push((message, Act::GiveBack));
+    }
+
+    /// Forgets every item; nothing has become of their messages.
+    pub fn clear(&mut self) {
+        self.items.clear();
+    }
+
+    /// How many items it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Records every item in one atomic, durable step and gives the status of each, in their order. A box that is
+    /// full is waited for. An empty batch does nothing.
+    ///
+    /// # Errors
+    /// [`CompletionError`] says whether the messages are still the adapter's.
+    ///
+    /// # Cancel
+    /// A call that was polled once is carried out even if it is dropped; one that was never polled does nothing.
+    pub async fn done(self) -> Result<Vec<ItemStatus>, CompletionError> {
+        let Self { core, items } = self;
+        let mut claims = Vec::with_capacity(items.len());
+        let mut statuses = Vec::with_capacity(items.len());
+        let mut places = Vec::with_capacity(items.len());
+        for (place, (message, act)) in items.into_iter().enumerate() {
+            if message.ticket.claim() {
+                places.push(place);
+                claims.push(Item::new(message.ticket, act));
+                statuses.push(ItemStatus::Applied);
+            } else {
+                let twice = claims.iter().any(|claim| Arc::ptr_eq(&claim.ticket, &message.ticket));
+                let first = message.delivery();
+                let refusal = if twice { Refusal::Duplicate { first } } else { Refusal::NotOwned };
+                statuses.push(ItemStatus::Refused(refusal));
+            }
+        }
+        if claims.is_empty() {
+            return Ok(statuses);
+        }
+        // In a task of its own: the outcome of what was sent is recorded even if nobody waits for it.
+        let tasks = core.tasks.clone();
+        let recorded = tasks.spawn(record(core, claims)).await;
+        let settled = recorded.map_err(|_ended| CompletionError::Stopped)?.map_err(CompletionError::Store)?;
+        for (place, status) in places.into_iter().zip(settled) {
+            if let Some(answer) = statuses.get_mut(place) {
+                *answer = status;
+            }
+        }
+        Ok(statuses)
+    }
+}
+
+async fn record(core: Arc<Core>, claims: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {
+    let failed = match complete(&core, &claims).await {
+        Ok(statuses) => return Ok(statuses),
+        Err(error) => error,
+    };
+    for claim in &claims {
+        if failed.kind() == pillarbox_store::ErrorKind::Full {
+            claim.ticket.reopen();
+        } else {
+            claim.ticket.finish();
+        }
+    }
+    Err(failed)
+}

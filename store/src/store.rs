@@ -33,6 +33,12 @@ impl Watch {
         Self(receiver)
     }
 
+    /// A watch that tells of the changes of `receiver`'s value: for stores of other crates.
+    #[must_use]
+    pub fn from_receiver(receiver: watch::Receiver<u64>) -> Self {
+        Self(receiver)
+    }
+
     /// Returns after the next change; at once if there was one since the last call. Never returns false news
     /// late: a change between two calls is not missed. After the box is closed or has failed it returns at once.
     ///

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pillarbox_store::{Clock, IdSource, PortName, Route};
 
-use super::{BatchTransmitter, SendError, Settings, SettingsError, Transmitter, TransportInfo};
+use super::{
+    BatchSender, BatchTransmitter, BlockingSender, SendError, Sender, Settings, SettingsError, Transmitter,
+    TransportInfo,
+};
+use crate::wrap;
 
 /// A kind of adapter: what a registry holds and configuration names.
 pub trait AdapterKind: fmt::Debug + Send + Sync + 'static {
@@ -52,4 +56,46 @@ pub enum Adapter {
     Each(Arc<dyn Transmitter>),
     /// In batches.
     Batch(Arc<dyn BatchTransmitter>),
+}
+
+impl Adapter {
+    /// An adapter that sends one message at a time without blocking; many at once.
+    #[must_use]
+    pub fn sender(sender: impl Sender) -> Self {
+        Self::Batch(wrap::sender(sender))
+    }
+
+    /// An adapter that sends one message at a time on a thread that may block; many at once. The threads are of
+    /// tokio's blocking pool, whose size bounds all such adapters together.
+    #[must_use]
+    pub fn blocking(sender: impl BlockingSender) -> Self {
+        Self::Batch(wrap::blocking(sender))
+    }
+
+    /// An adapter that sends a batch with one call.
+    #[must_use]
+    pub fn batch_sender(sender: impl BatchSender) -> Self {
+        Self::Batch(wrap::batch(sender))
+    }
+
+    /// An adapter that speaks the protocol, one message at a time.
+    #[must_use]
+    pub fn transmitter(transmitter: impl Transmitter) -> Self {
+        Self::Each(Arc::new(transmitter))
+    }
+
+    /// An adapter that speaks the protocol, in batches.
+    #[must_use]
+    pub fn batch_transmitter(transmitter: impl BatchTransmitter) -> Self {
+        Self::Batch(Arc::new(transmitter))
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn describe(&self) -> TransportInfo {
+        match self {
+            Self::Each(transmitter) => transmitter.describe(),
+            Self::Batch(transmitter) => transmitter.describe(),
+        }
+    }
 }

@@ -88,6 +88,13 @@ impl Outgoing {
     pub fn send_key(&self) -> &str {
         self.ticket.send_key()
     }
+
+    /// The tracing span of this attempt, with message, delivery, port, route and attempt: for an adapter that sends
+    /// in tasks of its own. [`super::Sender::send`] and its like run in it already.
+    #[must_use]
+    pub fn span(&self) -> &tracing::Span {
+        self.ticket.span()
+    }
 }
 
 impl fmt::Debug for Outgoing {
