@@ -1,0 +1,80 @@
+//! The adapters that configuration can name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pillarbox_runtime::adapter::AdapterKind;
+
+/// A table from a kind's name to the kind.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(BTreeMap<&'static str, Arc<dyn AdapterKind>>);
+
+/// A kind that no registry entry has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no adapter of kind {kind:?}; the known kinds are: {}", .known.join(", "))]
+pub struct UnknownKind {
+    /// The kind that was asked for.
+    pub kind: String,
+    /// The kinds that there are.
+    pub known: Vec<&'static str>,
+}
+
+impl Registry {
+    /// A table without entries.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Adds a kind under the name that it describes itself with, replacing one of the same name.
+    #[must_use]
+    pub fn with(mut self, kind: impl AdapterKind) -> Self {
+        self.0.insert(kind.describe().kind, Arc::new(kind));
+        self
+    }
+
+    /// The kind of this name.
+    ///
+    /// # Errors
+    /// [`UnknownKind`], which lists those that there are.
+    pub fn get(&self, kind: &str) -> Result<&Arc<dyn AdapterKind>, UnknownKind> {
+        self.0
+            .get(kind)
+            .ok_or_else(|| UnknownKind { kind: kind.to_owned(), known: self.0.keys().copied().collect() })
+    }
+
+    /// Every kind, in order of name.
+    pub fn kinds(&self) -> impl Iterator<Item = &Arc<dyn AdapterKind>> {
+        self.0.values()
+    }
+}
+
+/// The adapters of this crate that its features selected.
+#[must_use]
+pub fn registry() -> Registry {
+    let registry = Registry::empty();
+    #[cfg(feature = "file")]
+    let registry = registry.with(crate::file::FileKind);
+    #[cfg(feature = "http")]
+    let registry = registry.with(crate::http::HttpKind);
+    registry
+}
+
+#[cfg(all(test, feature = "file", feature = "http"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_found_by_name() {
+        let registry = registry();
+        let names: Vec<_> = registry.kinds().map(|kind| kind.describe().kind).collect();
+        assert_eq!(names, ["file", "http"]);
+        assert_eq!(registry.get("http").unwrap().describe().kind, "http");
+    }
+
+    #[test]
+    fn an_unknown_kind_is_told_the_known_ones() {
+        let error = registry().get("htp").unwrap_err();
+        assert_eq!(error.to_string(), "there is no adapter of kind \"htp\"; the known kinds are: file, http");
+    }
+}
