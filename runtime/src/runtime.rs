@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    Batch, Body, Clock, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult, PortName, PortSpec,
-    Refusal, Route, Store, SystemClock,
+    Batch, Body, Clock, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult, PortName,
+    PortSpec, Refusal, Route, Store, SystemClock,
 };
 
 use crate::core::{Core, Phase};
@@ -73,7 +73,9 @@ fn check(ports: &[Port]) -> Result<(), Error> {
     };
     let mut names: Vec<_> = ports.iter().map(Port::name).collect();
     names.sort_unstable();
-    if let Some(&[name, _]) = names.windows(2).find(|pair| matches!(pair, [one, next] if one == next)).map(|p| p as &[_]) {
+    if let Some(&[name, _]) =
+        names.windows(2).find(|pair| matches!(pair, [one, next] if one == next)).map(|p| p as &[_])
+    {
         return Err(invalid(name, "two ports have this name; rename one".to_owned()));
     }
     ports.iter().try_for_each(|port| port.check().map_err(|reason| invalid(port.name(), reason)))
@@ -96,7 +98,8 @@ async fn define(core: &Core, ports: &[Port]) -> Result<(), Error> {
     let committed = core.store.commit(&batch).await?;
     for (op, result) in batch.ops().iter().zip(committed.results()) {
         if let OpResult::Refused(refusal) = result {
-            let error = Error::new(ErrorKind::Invalid, "define the ports").with("operation", format!("{op:?}"));
+            let error =
+                Error::new(ErrorKind::Invalid, "define the ports").with("operation", format!("{op:?}"));
             return Err(error.caused_by(refusal.clone()));
         }
     }
@@ -170,7 +173,9 @@ impl Runtime {
         let batch = Batch::new(self.core.ids.batch()).submit(port, message);
         let committed = self.core.store.commit(&batch).await.map_err(SubmitError::Store)?;
         match committed.results().first() {
-            Some(&OpResult::Submitted { first }) => Ok(Receipt { message: id, delivery: first, duplicate: false }),
+            Some(&OpResult::Submitted { first }) => {
+                Ok(Receipt { message: id, delivery: first, duplicate: false })
+            }
             Some(&OpResult::Refused(Refusal::Duplicate { first })) => {
                 Ok(Receipt { message: id, delivery: first, duplicate: true })
             }
