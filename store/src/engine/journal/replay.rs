@@ -65,7 +65,8 @@ impl Damages {
 
     /// Notes damage, unless that place was noted before.
     pub(super) fn add(&mut self, damage: Damage) {
-        let known = self.0.iter().any(|known| known.file == damage.file && known.offset == damage.offset);
+        let place = |damage: &Damage| (damage.offset, damage.key);
+        let known = self.0.iter().any(|known| known.file == damage.file && place(known) == place(&damage));
         if known {
             return;
         }

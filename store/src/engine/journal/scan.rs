@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::format::{ALIGNMENT, GROUP_HEADER_BYTES, GroupHeader, GroupMark, SEGMENT_START};
+use super::format::{ALIGNMENT, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, SEGMENT_START};
 use super::read::Window;
 
 /// Searched through at once when the next group is not where it should be.
@@ -124,6 +124,9 @@ impl Scanner {
         self.position = group.end();
         self.expected = group.header.record.saturating_add(1);
         self.unchecked_trailer = Some(group).filter(|group| group.has_header);
+        if group.header.kind == GroupKind::Closing && !self.is_limit_known {
+            self.limit = self.position;
+        }
         Step::Group(group)
     }
 

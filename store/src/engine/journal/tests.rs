@@ -224,7 +224,8 @@ fn a_failed_operation_poisons_until_the_next_opening() {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "operation {n}");
         }
         assert_eq!(journal.close().unwrap_err().kind(), ErrorKind::Unavailable);
-        let disk = disk.crash(Keep::All);
+        drop(journal);
+        disk.plan(Plan::Nothing);
         let found = assert_recovered(&open(&disk), &run, &format!("operation {n}"));
         // What was seen after the opening lasts, even if the host lied about what it had flushed.
         assert_eq!(contents(&open(&disk.crash(Keep::Synced))), found, "operation {n}");
@@ -258,6 +259,47 @@ fn a_full_disk_still_takes_completions() {
     for number in 3000..3050 {
         journal.reserve(1004).unwrap();
         apply_one(&journal, Key::new(1, number, 0), 1000);
+    }
+}
+
+#[test]
+fn a_disk_of_any_size_refuses_in_time_and_loses_nothing() {
+    for capacity in (70 * 1024..1500 * 1024).step_by(23 * 1024) {
+        let disk = FaultDisk::new();
+        disk.set_capacity(capacity);
+        let journal = open(&disk);
+        let run = run_scenario(&journal, Model::new());
+        assert!(run.error.is_none());
+        assert_eq!(&contents(&journal), run.states.last().unwrap(), "{capacity} bytes");
+        drop(journal);
+        assert_recovered(&open(&disk.crash(Keep::All)), &run, &format!("{capacity} bytes"));
+        assert_recovered(&open(&disk.crash(Keep::Synced)), &run, &format!("{capacity} bytes, then cut"));
+    }
+}
+
+#[test]
+fn random_flips_in_many_segments_lose_nothing_in_silence() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    let run = run_scenario(&journal, Model::new());
+    journal.close().unwrap();
+    let model = run.states.last().unwrap();
+    let live: Vec<String> =
+        journal.live().segments().map(|(number, _)| FileName::Segment(number).to_string()).collect();
+    for seed in 0..300_u64 {
+        let disk = disk.crash(Keep::All);
+        let mut random = body(seed, 4096).into_iter();
+        for name in &live {
+            disk.change(name, |bytes| {
+                // Far enough apart not to meet in one table entry.
+                for piece in bytes.chunks_mut(8192) {
+                    let at = (u16::from(random.next().unwrap()) << 8) | u16::from(random.next().unwrap());
+                    let length = piece.len();
+                    piece[usize::from(at) % length] ^= 1 << (at % 8);
+                }
+            });
+        }
+        compare_with_damage(&open(&disk), model, &format!("seed {seed}"));
     }
 }
 
