@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use self::fault_disk::{FaultDisk, Keep, Plan};
+use super::format::GROUP_HEADER_BYTES;
 use super::*;
 use crate::engine::tests::{Model, apply_to, body, contents, put};
 
@@ -460,6 +461,15 @@ fn damage_before_a_flushed_group_is_no_torn_tail() {
     let end = disk.bytes(name).len();
     apply_one(&journal, Key::new(1, 3, 0), 300);
     drop(journal);
+    // Its header and trailer alone: the record is still there.
+    let markless = disk.crash(Keep::All);
+    markless.change(name, |bytes| {
+        bytes[begin..begin + 64].fill(0);
+        bytes[end - 64..end].fill(0);
+    });
+    let journal = open(&markless);
+    assert_eq!(contents(&journal).len(), 3);
+    assert_eq!(journal.damage()[0].offset, begin as u64);
     disk.change(name, |bytes| bytes[begin..end].fill(0));
     let journal = open(&disk);
     assert_eq!(contents(&journal).len(), 2);
