@@ -304,6 +304,86 @@ fn random_flips_in_many_segments_lose_nothing_in_silence() {
     }
 }
 
+/// A generator of numbers for a seeded test.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn writes(&mut self, step: u64) -> WriteSet {
+        let mut writes = WriteSet::default();
+        for _ in 0..=self.below(4) {
+            let key = Key::new(self.below(3) as u8, self.below(step / 4 + 8), self.below(2) as u32);
+            match self.below(10) {
+                0..6 => {
+                    let bytes = if self.below(12) == 0 { self.below(90_000) } else { self.below(5000) };
+                    put(&mut writes, key, &step.to_le_bytes(), body(step, bytes as usize));
+                }
+                6..9 => writes.delete(key),
+                _ => writes.delete_below(key.family, key.number / 2),
+            }
+        }
+        writes
+    }
+}
+
+/// One journal's life with several crashes, each at a random operation of writing or of opening.
+fn crash_again_and_again(seed: u64) {
+    let mut random = Random(seed);
+    let mut disk = FaultDisk::new();
+    let mut known = vec![Model::new()];
+    for round in 0..6 {
+        let plan = match random.below(4) {
+            0 => Plan::FailAt(random.below(150)),
+            1 => Plan::FullAt(random.below(150)),
+            _ => Plan::StopAt(random.below(150)),
+        };
+        disk.plan(plan);
+        if let Ok(journal) = Journal::open(Arc::new(disk.clone()), config()) {
+            let mut model = contents(&journal);
+            let what = format!("seed {seed} round {round}");
+            assert!(known.contains(&model), "{what}: {} records are a state never seen", model.len());
+            assert!(journal.damage().is_empty(), "{what}: {:?}", journal.damage());
+            known = vec![model.clone()];
+            for step in 0..random.below(120) {
+                let writes = random.writes(round * 200 + step);
+                let durability = if random.below(3) == 0 { Durability::Written } else { Durability::Flushed };
+                let result = journal.apply(&writes, durability);
+                if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full) {
+                    continue;
+                }
+                apply_to(&mut model, &writes);
+                if result.is_ok() && durability == Durability::Flushed {
+                    known.clear();
+                }
+                known.push(model.clone());
+                if result.is_err() {
+                    break;
+                }
+            }
+            if random.below(5) == 0 && journal.close().is_ok() {
+                known = vec![model];
+            }
+        }
+        let keep = match random.below(3) {
+            0 => Keep::All,
+            1 => Keep::Synced,
+            _ => Keep::Sectors(random.below(1 << 30)),
+        };
+        disk = disk.crash(keep);
+    }
+}
+
+#[test]
+fn many_crashes_one_after_the_other_lose_nothing() {
+    for seed in 0..150 {
+        crash_again_and_again(seed);
+    }
+}
+
 /// A small box, closed cleanly, with what it holds.
 fn small_box() -> (FaultDisk, Model) {
     let disk = FaultDisk::new();
@@ -519,6 +599,38 @@ fn stale_groups_of_a_recycled_segment_never_count() {
     let journal = open(&disk);
     assert_eq!(contents(&journal), expected);
     assert!(journal.damage().is_empty() && journal.torn_tail().is_none());
+}
+
+#[test]
+fn a_folder_of_garbage_opens_and_says_so() {
+    for seed in 0..200 {
+        let mut random = Random(seed);
+        let (disk, _) = small_box();
+        let journal = open(&disk);
+        apply_one(&journal, Key::new(1, 1, 1), 3000);
+        drop(journal);
+        for name in disk.list().unwrap() {
+            disk.change(&name, |bytes| {
+                let from = random.below(bytes.len() as u64) as usize;
+                let garbage = body(seed, random.below(4000) as usize);
+                match random.below(3) {
+                    0 => bytes.truncate(from),
+                    1 => *bytes = garbage.to_vec(),
+                    _ => {
+                        bytes.splice(from..from, garbage);
+                    }
+                }
+            });
+        }
+        let journal = open(&disk);
+        journal.recover(&mut |_, _| Ok(())).unwrap();
+        for number in 0..4 {
+            let _ = journal.get(Key::new(1, number, 0));
+        }
+        assert!(!journal.damage().is_empty() || journal.torn_tail().is_some(), "seed {seed}");
+        apply_one(&journal, Key::new(9, 9, 9), 100);
+        assert!(open(&disk).get(Key::new(9, 9, 9)).unwrap().is_some(), "seed {seed}");
+    }
 }
 
 #[test]
