@@ -17,4 +17,4 @@ pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
 
-pub use registry::{Registry, UnknownKind, registry};
+pub use registry::{Registry, RouteError, UnknownKind, registry};

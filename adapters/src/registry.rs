@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pillarbox_runtime::adapter::AdapterKind;
+use pillarbox_runtime::adapter::{AdapterKind, Settings, SettingsError};
+use pillarbox_runtime::{AdapterSource, RouteConfig};
 
 /// A table from a kind's name to the kind.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,17 @@ pub struct UnknownKind {
     pub kind: String,
     /// The kinds that there are.
     pub known: Vec<&'static str>,
+}
+
+/// Why a route could not be made of settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No adapter has this kind.
+    #[error(transparent)]
+    Kind(#[from] UnknownKind),
+    /// The adapter refuses the settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
 }
 
 impl Registry {
@@ -41,6 +53,16 @@ impl Registry {
         self.0
             .get(kind)
             .ok_or_else(|| UnknownKind { kind: kind.to_owned(), known: self.0.keys().copied().collect() })
+    }
+
+    /// A route by the adapter of this kind with these settings, checked but not opened.
+    ///
+    /// # Errors
+    /// [`RouteError`], with every problem of the settings at once.
+    pub fn route(&self, kind: &str, settings: &Settings) -> Result<RouteConfig, RouteError> {
+        let kind = self.get(kind)?;
+        let checked = kind.check(settings)?;
+        Ok(RouteConfig::new(AdapterSource::Checked(checked.into(), kind.describe())))
     }
 
     /// Every kind, in order of name.

@@ -24,7 +24,10 @@ impl Transport for Print {
 #[async_trait::async_trait]
 impl Sender for Print {
     async fn send(&self, message: &Outgoing) -> Result<(), SendError> {
-        let body = message.body().to_bytes().map_err(|e| SendError::temporary("cannot read the body").caused_by(e))?;
+        let body = message
+            .body()
+            .to_bytes()
+            .map_err(|e| SendError::temporary("cannot read the body").caused_by(e))?;
         println!("{} -> {}: {}", message.send_key(), message.port(), String::from_utf8_lossy(&body));
         Ok(())
     }
@@ -38,9 +41,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let route = RouteConfig::new(Adapter::sender(Print));
     let runtime = Runtime::builder(store).port(Port::new(port.clone(), route)).start().await?;
     for greeting in ["hello", "hello again"] {
-        runtime.submit(&port, runtime.new_message(greeting)).await?;
+        let receipt = runtime.submit(&port, runtime.new_message(greeting)).await?;
+        runtime.outcome(receipt.delivery).await?;
     }
-    let report = runtime.shutdown(Duration::from_secs(5)).await;
-    println!("{report:?}");
+    runtime.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

@@ -29,6 +29,7 @@ pub mod prelude {
     };
     pub use pillarbox_runtime::{Port, Receipt, RetryPolicy, RouteConfig, Runtime};
     pub use pillarbox_store::{
-        Batch, Body, BoxConfig, DeliveryId, DeliveryState, EngineKind, Message, MessageBox, MessageId, PortName, Store,
+        Batch, Body, BoxConfig, DeliveryId, DeliveryState, EngineKind, Message, MessageBox, MessageId,
+        PortName, Store,
     };
 }

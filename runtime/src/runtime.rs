@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    Batch, Body, Clock, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult, PortName,
+    Batch, Body, Clock, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult, PortName,
     PortSpec, Refusal, Route, Store, SystemClock,
 };
 
@@ -185,6 +185,24 @@ impl Runtime {
                 let error = Error::new(ErrorKind::Corrupt, "submit a message");
                 Err(SubmitError::Store(error.with("reason", "the box's answer is not one to a submission")))
             }
+        }
+    }
+
+    /// Returns once a delivery is done, suspended or terminated, and tells how it stands then; `None` where the box
+    /// does not know it (any more).
+    ///
+    /// # Errors
+    /// What the box says when it cannot be asked.
+    pub async fn outcome(&self, delivery: DeliveryId) -> Result<Option<DeliveryDetail>, Error> {
+        let store = &self.core.store;
+        let Some(known) = store.delivery(delivery).await? else { return Ok(None) };
+        let Some(mut watch) = store.watch(&known.info.port) else { return Ok(None) };
+        loop {
+            match store.delivery(delivery).await? {
+                Some(known) if !known.info.state.is_settled() => watch.changed().await,
+                settled => return Ok(settled),
+            }
+            store.failed().map_or(Ok(()), Err)?;
         }
     }
 
