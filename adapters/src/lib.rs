@@ -5,6 +5,8 @@
 //! configuration finds them.
 
 #[cfg(any(feature = "file", feature = "http"))]
+mod on_thread;
+#[cfg(any(feature = "file", feature = "http"))]
 mod parcel;
 #[cfg(any(feature = "file", feature = "http"))]
 mod problems;

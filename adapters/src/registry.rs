@@ -84,7 +84,32 @@ pub fn registry() -> Registry {
 
 #[cfg(all(test, feature = "file", feature = "http"))]
 mod tests {
+    use pillarbox_runtime::adapter::{ErrorClass, OpenContext, Settings};
+    use pillarbox_store::{IdSource, PortName, Route, SystemClock};
+
     use super::*;
+
+    #[tokio::test]
+    async fn each_kind_is_checked_and_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = OpenContext {
+            port: PortName::new("orders").unwrap(),
+            route: Route::Primary,
+            clock: Arc::new(SystemClock),
+            ids: IdSource::system(),
+        };
+        let file = Settings::default().with("folder", folder.path().join("new").to_str().unwrap());
+        let http = Settings::default().with("url", "http://127.0.0.1:9/in");
+        for (kind, settings) in [("file", file), ("http", http)] {
+            let checked = registry().get(kind).unwrap().check(&settings).unwrap();
+            assert_eq!(checked.open(&context).await.unwrap().describe().kind, kind);
+        }
+        let nowhere = Settings::default().with("folder", "/dev/null/x");
+        let checked = registry().get("file").unwrap().check(&nowhere).unwrap();
+        let error = checked.open(&context).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Temporary);
+        assert!(error.to_string().contains("/dev/null/x: a part of the path is a file"), "{error}");
+    }
 
     #[test]
     fn kinds_are_found_by_name() {

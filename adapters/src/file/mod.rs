@@ -8,6 +8,7 @@ use pillarbox_runtime::adapter::{
 
 use self::send::FileSender;
 use self::settings::{FileSettings, Mode};
+use crate::on_thread::on_thread;
 
 mod folder;
 mod send;
@@ -54,6 +55,7 @@ impl AdapterKind for FileKind {
 #[async_trait]
 impl CheckedSettings for Checked {
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
-        Ok(Adapter::blocking(FileSender::open(self.0.clone())?))
+        let settings = self.0.clone();
+        Ok(Adapter::blocking(on_thread(move || FileSender::open(settings)).await?))
     }
 }

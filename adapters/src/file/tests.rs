@@ -69,7 +69,7 @@ fn create_new_takes_the_same_content_for_a_repeat() {
     let first = fs::metadata(folder.path().join(ID)).unwrap().ino();
     // As an attempt leaves it that linked the final name and died before it removed the temporary one.
     fs::hard_link(folder.path().join(ID), folder.path().join(temporary())).unwrap();
-    sender.deliver(&sample.clone().attempt(2).parcel()).unwrap();
+    sender.deliver(&sample.attempt(2).parcel()).unwrap();
     assert_eq!(fs::metadata(folder.path().join(ID)).unwrap().ino(), first);
     assert_eq!(names(folder.path()), BTreeSet::from([ID.to_owned()]));
 }

@@ -10,6 +10,7 @@ use pillarbox_runtime::adapter::{
 
 use self::send::HttpSender;
 use self::settings::HttpSettings;
+use crate::on_thread::on_thread;
 
 mod answer;
 mod connect;
@@ -54,7 +55,7 @@ impl AdapterKind for HttpKind {
 #[async_trait]
 impl CheckedSettings for Checked {
     async fn open(&self, context: &OpenContext) -> Result<Adapter, SendError> {
-        let sender = HttpSender::open(&self.0, Arc::clone(&context.clock))?;
-        Ok(Adapter::sender(sender))
+        let (settings, clock) = (self.0.clone(), Arc::clone(&context.clock));
+        Ok(Adapter::sender(on_thread(move || HttpSender::open(&settings, clock)).await?))
     }
 }
