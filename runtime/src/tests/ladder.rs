@@ -32,7 +32,6 @@ fn failing(error: fn(&Outgoing) -> SendError) -> RouteConfig {
 
 #[tokio::test(start_paused = true)]
 async fn primary_then_backup_then_suspended() {
-    let cause = || std::io::Error::other("connection refused");
     let primary = failing(|message| {
         assert!(!message.send_key().ends_with("/backup"));
         SendError::temporary("primary is down").caused_by(std::io::Error::other("connection refused"))
@@ -41,7 +40,6 @@ async fn primary_then_backup_then_suspended() {
         assert!(message.send_key().ends_with("/backup"));
         SendError::temporary("backup is down")
     });
-    drop(cause);
     let bench = Bench::start([Port::new(name("p"), primary).backup(backup)]).await;
     let id = bench.submit("p", "a").await;
     seconds(5).await;

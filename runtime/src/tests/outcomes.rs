@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pillarbox_store::{ErrorKind, PortSpec, Store};
+use pillarbox_store::{ErrorKind, Store};
 
 use super::kit::{Bench, Scripted, name};
 use crate::{Port, RetryPolicy, RouteConfig, Runtime, SubmitError};
@@ -72,5 +72,4 @@ async fn wrong_ports_start_nothing() {
     let error = Runtime::builder(store()).port(Port::new(name("p"), narrow)).start().await.unwrap_err();
     assert!(error.to_string().contains("primary route: in_flight is 0"), "{error}");
     assert!(bench.store.ports().is_empty());
-    let _kept = PortSpec::default();
 }
