@@ -581,6 +581,30 @@ fn groups_behind_an_unfinished_one_do_not_count() {
 }
 
 #[test]
+fn damage_does_not_hide_a_hole_behind_it() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    let name = "0000000000000001.seg";
+    apply_one(&journal, Key::new(1, 1, 0), 300);
+    let begin = disk.bytes(name).len();
+    apply_one(&journal, Key::new(1, 2, 0), 300);
+    let mut ends = Vec::new();
+    for number in 3..5 {
+        let mut writes = WriteSet::default();
+        put(&mut writes, Key::new(1, number, 0), b"head", body(number, 300));
+        journal.apply(&writes, Durability::Written).unwrap();
+        ends.push(disk.bytes(name).len());
+    }
+    drop(journal);
+    // The second was flushed and is damaged, the third never arrived, the fourth did.
+    disk.change(name, |bytes| bytes[begin..ends[0]].fill(0));
+    let journal = open(&disk);
+    assert_eq!(contents(&journal).into_keys().collect::<Vec<_>>(), [Key::new(1, 1, 0)]);
+    assert_eq!(journal.damage()[0].offset, begin as u64);
+    assert_eq!(journal.torn_tail().unwrap().offset, ends[0] as u64);
+}
+
+#[test]
 fn stale_groups_of_a_recycled_segment_never_count() {
     let disk = FaultDisk::new();
     let journal = open(&disk);
