@@ -1,0 +1,89 @@
+//! What is asked of the box: messages, bodies, deliveries, ports, health.
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use pillarbox_store::{DeliveryId, DeliveryState, Filter, PortName};
+
+use super::{Api, reply};
+use crate::problem::Problem;
+use crate::service::{PAGE_MAX, read_message_id};
+
+pub(super) async fn health(State(api): State<Api>) -> Response {
+    let health = api.service.health();
+    let status = if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply::json(status, &health)
+}
+
+pub(super) async fn ports(State(api): State<Api>) -> Response {
+    reply::json(StatusCode::OK, &api.service.ports())
+}
+
+pub(super) async fn message(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let view = api.service.message(read_message_id(&id)?).await?;
+    Ok(reply::json(StatusCode::OK, &view))
+}
+
+pub(super) async fn body(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let (len, chunks) = api.service.body(read_message_id(&id)?).await?;
+    let kind = HeaderValue::from_static("application/octet-stream");
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_LENGTH, HeaderValue::from(len))];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+pub(super) async fn deliveries(
+    State(api): State<Api>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let page = api.service.deliveries(&read_filter(query.as_deref().unwrap_or(""))?).await?;
+    Ok(reply::json(StatusCode::OK, &page))
+}
+
+pub(super) async fn delivery(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let view = api.service.delivery(read_delivery_id(&id)?).await?;
+    Ok(reply::json(StatusCode::OK, &view))
+}
+
+pub(super) fn read_delivery_id(text: &str) -> Result<DeliveryId, Problem> {
+    text.parse()
+        .map_err(|_| Problem::bad_request(format!("'{}' is not a delivery number", text.escape_debug())))
+}
+
+/// Reads `port=&state=&limit=&after=`. No value that is taken needs percent-encoding.
+fn read_filter(query: &str) -> Result<Filter, Problem> {
+    let mut filter = Filter::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if value.is_empty() {
+            continue;
+        }
+        match key {
+            "port" => filter.port = Some(PortName::new(value)?),
+            "state" => filter.state = Some(read_state(value)?),
+            "after" => filter.after = Some(read_delivery_id(value)?),
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+                filter.limit =
+                    limit.ok_or_else(|| Problem::bad_request(format!("a limit is 1 to {PAGE_MAX}")))?;
+            }
+            _ => {
+                let key = key.escape_debug();
+                let detail = format!("there is no parameter '{key}'; take port, state, limit, after");
+                return Err(Problem::bad_request(detail));
+            }
+        }
+    }
+    Ok(filter)
+}
+
+/// Reads a delivery's state.
+///
+/// # Errors
+/// There is no such state; the known ones are named.
+pub(crate) fn read_state(text: &str) -> Result<DeliveryState, Problem> {
+    DeliveryState::parse(text).ok_or_else(|| {
+        let known = DeliveryState::ALL.map(DeliveryState::as_str).join(", ");
+        Problem::bad_request(format!("there is no state '{}'; take one of {known}", text.escape_debug()))
+    })
+}

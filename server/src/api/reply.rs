@@ -1,0 +1,52 @@
+//! Answers: JSON, and problems as `application/problem+json`.
+
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::problem::Problem;
+
+/// The content type of problems.
+pub const JSON_PROBLEM: &str = "application/problem+json";
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    typed(status, "application/json", value)
+}
+
+fn typed(status: StatusCode, kind: &'static str, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => {
+            (status, [(header::CONTENT_TYPE, HeaderValue::from_static(kind))], bytes).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = typed(status, JSON_PROBLEM, &self);
+        if let Some(seconds) = self.fields.get("retry_after").and_then(serde_json::Value::as_u64) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+pub(super) async fn no_such_route(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {}; the routes are in docs/api.md", uri.path().escape_debug());
+    Problem::new(404, "no-such-route", "There is no such route", detail)
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let detail =
+        format!("{method} is not possible at {}; the routes are in docs/api.md", uri.path().escape_debug());
+    Problem::new(405, "no-such-method", "The method is not possible here", detail)
+}
