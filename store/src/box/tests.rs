@@ -112,7 +112,7 @@ async fn the_same_batch_again_is_applied_once_even_after_reopening() {
     let message = Message::new(ids().message(), "hello");
     let batch = Batch::new(ids().batch())
         .submit(&port("orders"), message)
-        .submit(&port("nowhere"), { Message::new(ids().message(), "lost") });
+        .submit(&port("nowhere"), Message::new(ids().message(), "lost"));
     let first = {
         let mailbox = with_port(config(folder.path()), false).await;
         let first = mailbox.commit(&batch).await.unwrap();
