@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pillarbox_store::{
-    Batch, Committed, Error, ErrorKind, Headers, Op, OpResult, Refusal, Timestamp,
-};
+use pillarbox_store::{Batch, Committed, Error, ErrorKind, Headers, Op, OpResult, Refusal, Timestamp};
 
 use crate::RetryPolicy;
 use crate::core::{Core, Phase};
@@ -183,7 +181,9 @@ fn operation(core: &Core, item: &Item, now: Timestamp) -> Op {
             };
             let attempt = failed(fault);
             match decide(fault, &standing) {
-                Verdict::ResubmitAt(at) => Op::Resubmit { lease, at, attempt, carried: leased.carried.clone() },
+                Verdict::ResubmitAt(at) => {
+                    Op::Resubmit { lease, at, attempt, carried: leased.carried.clone() }
+                }
                 Verdict::MoveToBackup => Op::MoveToBackup { lease, attempt },
                 Verdict::Suspend { reason } => Op::Suspend { lease, reason, attempt },
             }

@@ -52,7 +52,11 @@ pub(crate) async fn hand_over(lane: Arc<Lane>, mut leased: Vec<Leased>, inside: 
 }
 
 /// The same as a type that does not contain itself.
-fn boxed(lane: Arc<Lane>, leased: Vec<Leased>, inside: Inside) -> futures_util::future::BoxFuture<'static, ()> {
+fn boxed(
+    lane: Arc<Lane>,
+    leased: Vec<Leased>,
+    inside: Inside,
+) -> futures_util::future::BoxFuture<'static, ()> {
     Box::pin(hand_over(lane, leased, inside))
 }
 
@@ -103,7 +107,8 @@ impl Flight {
             Ok(collected) => collected,
             Err(failed) => return self.ground(failed, Vec::new()).await,
         };
-        let items: Vec<_> = collected.refused.into_iter().filter_map(|(ticket, fault)| failed(ticket, fault)).collect();
+        let items: Vec<_> =
+            collected.refused.into_iter().filter_map(|(ticket, fault)| failed(ticket, fault)).collect();
         let Some(batch) = collected.batch else {
             complete_or_abandon(self.lane.core(), &items).await;
             self.give_back();

@@ -72,7 +72,13 @@ pub(crate) enum CallFailed {
 }
 
 impl Lane {
-    pub(crate) fn new(core: &Arc<Core>, port: PortName, route: Route, has_backup: bool, config: RouteConfig) -> Self {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        port: PortName,
+        route: Route,
+        has_backup: bool,
+        config: RouteConfig,
+    ) -> Self {
         Self {
             core: Arc::clone(core),
             name: LaneName { port, route },

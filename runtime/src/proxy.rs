@@ -91,7 +91,10 @@ impl Proxy {
 
     /// Reports trouble that is no single message's: it is logged and shown with the route until a message is
     /// delivered.
-    #[expect(clippy::needless_pass_by_value, reason = "an error is handed over, as to every other method here")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an error is handed over, as to every other method here"
+    )]
     pub fn set_error(&self, error: SendError) {
         let text = error.to_failure().text();
         tracing::error!(lane = %self.name, error = text, "the adapter reports trouble");
@@ -137,7 +140,13 @@ impl CompletionBatch {
     /// As [`CompletionBatch::resubmit`], and the next attempt finds these headers in [`Outgoing::carried`]. They
     /// replace what earlier attempts carried over.
     #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
-    pub fn resubmit_carrying(&mut self, message: Outgoing, at: Timestamp, error: SendError, carried: Headers) {
+    pub fn resubmit_carrying(
+        &mut self,
+        message: Outgoing,
+        at: Timestamp,
+        error: SendError,
+        carried: Headers,
+    ) {
         self.items.push((message, Act::Resubmit { at, fault: Fault::from(&error), carried }));
     }
 

@@ -71,7 +71,8 @@ impl RetryPolicy {
         let steps = i32::try_from(failed.saturating_sub(1)).unwrap_or(i32::MAX);
         let max = self.max.as_secs_f64();
         // An overflow gives infinity, which the bound takes care of; 0 * infinity gives NaN, which `min` drops.
-        let plain = if self.first.is_zero() { 0.0 } else { self.first.as_secs_f64() * self.factor.powi(steps) };
+        let plain =
+            if self.first.is_zero() { 0.0 } else { self.first.as_secs_f64() * self.factor.powi(steps) };
         let share = 1.0 + self.jitter * (2.0 * unit(random) - 1.0);
         let bounded = (plain.min(max) * share).clamp(0.0, max);
         Duration::try_from_secs_f64(bounded).unwrap_or(self.max).min(self.max)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    Batch, Body, Clock, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult, PortName, PortSpec,
-    Refusal, Route, Store, SystemClock,
+    Batch, Body, Clock, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult, PortName,
+    PortSpec, Refusal, Route, Store, SystemClock,
 };
 
 use crate::core::{Core, Phase};
@@ -73,7 +73,9 @@ fn check(ports: &[Port]) -> Result<(), Error> {
     };
     let mut names: Vec<_> = ports.iter().map(Port::name).collect();
     names.sort_unstable();
-    if let Some(&[name, _]) = names.windows(2).find(|pair| matches!(pair, [one, next] if one == next)).map(|p| p as &[_]) {
+    if let Some(&[name, _]) =
+        names.windows(2).find(|pair| matches!(pair, [one, next] if one == next)).map(|p| p as &[_])
+    {
         return Err(invalid(name, "two ports have this name; rename one".to_owned()));
     }
     ports.iter().try_for_each(|port| port.check().map_err(|reason| invalid(port.name(), reason)))
@@ -96,7 +98,8 @@ async fn define(core: &Core, ports: &[Port]) -> Result<(), Error> {
     let committed = core.store.commit(&batch).await?;
     for (op, result) in batch.ops().iter().zip(committed.results()) {
         if let OpResult::Refused(refusal) = result {
-            let error = Error::new(ErrorKind::Invalid, "define the ports").with("operation", format!("{op:?}"));
+            let error =
+                Error::new(ErrorKind::Invalid, "define the ports").with("operation", format!("{op:?}"));
             return Err(error.caused_by(refusal.clone()));
         }
     }
@@ -170,7 +173,9 @@ impl Runtime {
         let batch = Batch::new(self.core.ids.batch()).submit(port, message);
         let committed = self.core.store.commit(&batch).await.map_err(SubmitError::Store)?;
         match committed.results().first() {
-            Some(&OpResult::Submitted { first }) => Ok(Receipt { message: id, delivery: first, duplicate: false }),
+            Some(&OpResult::Submitted { first }) => {
+                Ok(Receipt { message: id, delivery: first, duplicate: false })
+            }
             Some(&OpResult::Refused(Refusal::Duplicate { first })) => {
                 Ok(Receipt { message: id, delivery: first, duplicate: true })
             }
@@ -180,6 +185,24 @@ impl Runtime {
                 let error = Error::new(ErrorKind::Corrupt, "submit a message");
                 Err(SubmitError::Store(error.with("reason", "the box's answer is not one to a submission")))
             }
+        }
+    }
+
+    /// Returns once a delivery is done, suspended or terminated, and tells how it stands then; `None` where the box
+    /// does not know it (any more).
+    ///
+    /// # Errors
+    /// What the box says when it cannot be asked.
+    pub async fn outcome(&self, delivery: DeliveryId) -> Result<Option<DeliveryDetail>, Error> {
+        let store = &self.core.store;
+        let Some(known) = store.delivery(delivery).await? else { return Ok(None) };
+        let Some(mut watch) = store.watch(&known.info.port) else { return Ok(None) };
+        loop {
+            match store.delivery(delivery).await? {
+                Some(known) if !known.info.state.is_settled() => watch.changed().await,
+                settled => return Ok(settled),
+            }
+            store.failed().map_or(Ok(()), Err)?;
         }
     }
 

@@ -65,11 +65,15 @@ pub(crate) fn decide(fault: &Fault, standing: &Standing<'_>) -> Verdict {
             let wait = planned.max(fault.retry_after.unwrap_or_default());
             Verdict::ResubmitAt(standing.now.plus(wait))
         }
-        ErrorClass::Temporary if standing.route == Route::Primary && standing.has_backup => Verdict::MoveToBackup,
+        ErrorClass::Temporary if standing.route == Route::Primary && standing.has_backup => {
+            Verdict::MoveToBackup
+        }
         ErrorClass::Temporary => {
             let (made, route) = (standing.attempts_on_route, standing.route.as_str());
             let attempts = if made == 1 { "attempt" } else { "attempts" };
-            Verdict::Suspend { reason: format!("{made} {attempts} on the {route} route failed, the last: {text}") }
+            Verdict::Suspend {
+                reason: format!("{made} {attempts} on the {route} route failed, the last: {text}"),
+            }
         }
     }
 }

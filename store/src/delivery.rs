@@ -59,6 +59,12 @@ impl DeliveryState {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
+    /// Whether nothing more happens by itself: an outcome, or parked.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        self.is_terminal() || matches!(self, Self::Suspended)
+    }
+
     /// Whether it is an outcome: no transition leads out of it.
     #[must_use]
     pub const fn is_terminal(self) -> bool {

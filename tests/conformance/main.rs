@@ -11,7 +11,8 @@ fn run(steps: Vec<Step>, engine: EngineKind) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(live(steps, &mut |clock, ids| {
-        Arc::new(MessageBox::open(config(folder.path(), engine, clock, ids)).expect("the box opens")) as Arc<dyn Store>
+        Arc::new(MessageBox::open(config(folder.path(), engine, clock, ids)).expect("the box opens"))
+            as Arc<dyn Store>
     }));
 }
 

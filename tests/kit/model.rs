@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use pillarbox_store::{
-    AttemptNote, AttemptOutcome, Batch, BatchId, Counts, DeliveryId, DeliveryState, Lease, MessageId, Op, OpResult,
-    PortName, Refusal, Route, Timestamp,
+    AttemptNote, AttemptOutcome, Batch, BatchId, Counts, DeliveryId, DeliveryState, Lease, MessageId, Op,
+    OpResult, PortName, Refusal, Route, Timestamp,
 };
 
 /// One delivery.
@@ -61,7 +61,13 @@ pub struct Model {
 impl Model {
     /// Applies `batch` and tells what each operation's result must be. The numbers of new deliveries are the real
     /// box's to choose: `chosen` are its results.
-    pub fn commit(&mut self, batch: &Batch, all_or_none: bool, chosen: &[OpResult], now: Timestamp) -> Vec<OpResult> {
+    pub fn commit(
+        &mut self,
+        batch: &Batch,
+        all_or_none: bool,
+        chosen: &[OpResult],
+        now: Timestamp,
+    ) -> Vec<OpResult> {
         if let Some(results) = self.applied.get(&batch.id()) {
             return results.clone();
         }
@@ -107,7 +113,8 @@ impl Model {
                 };
                 assert!(first >= free, "numbers rise: {first} after {free}");
                 for (place, port) in (0..).zip(ports) {
-                    self.deliveries.insert(DeliveryId::new(first + place), new(message.id, port, *not_before));
+                    self.deliveries
+                        .insert(DeliveryId::new(first + place), new(message.id, port, *not_before));
                 }
                 let body = message.body.to_bytes().expect("a test's body is in memory");
                 self.bodies.insert(message.id, body.to_vec());
@@ -213,7 +220,8 @@ impl Model {
         if self.ports.get(port).is_none_or(|port| port.paused) {
             return Vec::new();
         }
-        let ready = |d: &ModelDelivery| d.state == DeliveryState::Ready && d.port == *port && d.route == route;
+        let ready =
+            |d: &ModelDelivery| d.state == DeliveryState::Ready && d.port == *port && d.route == route;
         self.deliveries.iter().filter(|(_, delivery)| ready(delivery)).map(|(id, _)| *id).collect()
     }
 
@@ -264,7 +272,11 @@ impl Model {
 
     fn owned(&mut self, lease: &Lease) -> Result<&mut ModelDelivery, Refusal> {
         let delivery = self.deliveries.get_mut(&lease.delivery()).ok_or(Refusal::NotOwned)?;
-        if delivery.lease.is_some_and(|(held, _)| held == *lease) { Ok(delivery) } else { Err(Refusal::NotOwned) }
+        if delivery.lease.is_some_and(|(held, _)| held == *lease) {
+            Ok(delivery)
+        } else {
+            Err(Refusal::NotOwned)
+        }
     }
 
     fn in_state(&mut self, id: DeliveryId, states: &[DeliveryState]) -> Result<&mut ModelDelivery, Refusal> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    ATTEMPTS_KEPT, AttemptNote, Batch, Clock, DeliveryId, DeliveryState, Failure, Filter, Headers, IdSource, Lease,
-    Message, Op, PortName, PortSpec, Route, Store, Want,
+    ATTEMPTS_KEPT, AttemptNote, Batch, Clock, DeliveryId, DeliveryState, Failure, Filter, Headers, IdSource,
+    Lease, Message, Op, PortName, PortSpec, Route, Store, Want,
 };
 use proptest::prelude::*;
 

@@ -61,6 +61,7 @@ fn the_reason_has_the_whole_chain() {
     let error = SendError::temporary("cannot connect").caused_by(std::io::Error::other("no route to host"));
     let policy = RetryPolicy::default();
     let verdict = decide(&Fault::from(&error), &standing(&policy, Route::Backup, true, 3, 0));
-    let reason = "3 attempts on the backup route failed, the last: cannot connect: no route to host".to_owned();
+    let reason =
+        "3 attempts on the backup route failed, the last: cannot connect: no route to host".to_owned();
     assert_eq!(verdict, Verdict::Suspend { reason });
 }

@@ -44,14 +44,21 @@ impl<S: BatchSender> Work for Together<S> {
 type Outcomes = Vec<Result<(), SendError>>;
 
 /// Each message with its outcome.
-fn paired(messages: Vec<Outgoing>, outcomes: Result<Outcomes, String>) -> Vec<(Outgoing, Result<(), SendError>)> {
+fn paired(
+    messages: Vec<Outgoing>,
+    outcomes: Result<Outcomes, String>,
+) -> Vec<(Outgoing, Result<(), SendError>)> {
     let (outcomes, missing) = match outcomes {
         Ok(outcomes) => (outcomes, "the adapter gave no outcome for this message".to_owned()),
         Err(panicked) => (Vec::new(), panicked),
     };
     if outcomes.len() > messages.len() {
         let (got, asked) = (outcomes.len(), messages.len());
-        tracing::warn!(got, asked, "the adapter gave more outcomes than it had messages; the surplus is ignored");
+        tracing::warn!(
+            got,
+            asked,
+            "the adapter gave more outcomes than it had messages; the surplus is ignored"
+        );
     }
     let mut outcomes = outcomes.into_iter();
     let outcome = |message| {

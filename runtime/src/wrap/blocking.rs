@@ -23,7 +23,9 @@ impl<S: BlockingSender> Work for Threads<S> {
     fn room(&self, line: &Line) -> Result<usize, SendError> {
         let (most, hanging) = (line.proxy.in_flight_max(), line.busy.inside());
         match most.saturating_sub(hanging) {
-            0 => Err(SendError::temporary(format!("{hanging} calls still hang, as many as in_flight allows"))),
+            0 => {
+                Err(SendError::temporary(format!("{hanging} calls still hang, as many as in_flight allows")))
+            }
             room => Ok(room),
         }
     }
@@ -35,7 +37,8 @@ impl<S: BlockingSender> Work for Threads<S> {
             let sending = move || {
                 let span = message.span().clone();
                 let sent = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| sender.send(&message))));
-                let outcome = sent.unwrap_or_else(|panic| Err(SendError::temporary(panic_text(panic.as_ref()))));
+                let outcome =
+                    sent.unwrap_or_else(|panic| Err(SendError::temporary(panic_text(panic.as_ref()))));
                 finisher.finish([(message, outcome)]);
                 drop(inside);
             };

@@ -27,7 +27,10 @@ impl Finisher {
     }
 
     /// Takes outcomes; they are recorded by a task of their own.
-    pub(super) fn finish(self: &Arc<Self>, ended: impl IntoIterator<Item = (Outgoing, Result<(), SendError>)>) {
+    pub(super) fn finish(
+        self: &Arc<Self>,
+        ended: impl IntoIterator<Item = (Outgoing, Result<(), SendError>)>,
+    ) {
         let mut queue = self.queue();
         queue.ended.extend(ended);
         if queue.recording || queue.ended.is_empty() {

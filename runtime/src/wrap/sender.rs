@@ -32,7 +32,8 @@ impl<S: Sender> Work for Concurrent<S> {
             let span = message.span().clone();
             let sending = async move {
                 let outcome = AssertUnwindSafe(sender.send(&message)).catch_unwind().await;
-                let outcome = outcome.unwrap_or_else(|panic| Err(SendError::temporary(panic_text(panic.as_ref()))));
+                let outcome =
+                    outcome.unwrap_or_else(|panic| Err(SendError::temporary(panic_text(panic.as_ref()))));
                 finisher.finish([(message, outcome)]);
                 drop(inside);
             };

@@ -84,7 +84,10 @@ impl Queue {
 }
 
 impl Committer {
-    #[expect(clippy::disallowed_methods, reason = "the box's one thread; a simulation commits inline instead")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the box's one thread; a simulation commits inline instead"
+    )]
     pub(super) fn start(shared: &Arc<Shared>, committing: Committing) -> Result<Self, Error> {
         if committing == Committing::Inline {
             return Ok(Self::Inline { closed: Mutex::new(false) });
@@ -94,7 +97,9 @@ impl Committer {
         let thread = std::thread::Builder::new()
             .name("pillarbox-commit".to_owned())
             .spawn(move || run(&work, &of))
-            .map_err(|cause| Error::new(ErrorKind::Unavailable, "start the commit thread").caused_by(cause))?;
+            .map_err(|cause| {
+                Error::new(ErrorKind::Unavailable, "start the commit thread").caused_by(cause)
+            })?;
         Ok(Self::Thread { queue, thread: Mutex::new(Some(thread)) })
     }
 

@@ -54,7 +54,10 @@ fn lock(folder: &Path) -> Result<FolderLock, Error> {
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or("?");
     let holder = format!("process {} ({program})\n", std::process::id());
-    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(failed)?;
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(holder.as_bytes()))
+        .map_err(failed)?;
     Ok(FolderLock { _file: file })
 }
 

@@ -50,7 +50,9 @@ fn body(shared: &Shared, fragments: u64, len: u64, whole: Bytes) -> Body {
 /// A record that must be there. One that is not was damaged: everything else goes by atomic steps.
 fn record(shared: &Shared, key: Key) -> Result<Record, Error> {
     shared.engine.get(key)?.ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, "read a record").with("key", format!("{key:?}")).with("reason", "it is missing")
+        Error::new(ErrorKind::Corrupt, "read a record")
+            .with("key", format!("{key:?}"))
+            .with("reason", "it is missing")
     })
 }
 

@@ -25,8 +25,8 @@ use crate::engine::{Damage, Engine};
 use crate::ledger::{Ledger, Prepared};
 use crate::store::Watch;
 use crate::{
-    Batch, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error, Filter, Lease, Leased,
-    MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
+    Batch, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error, Filter, Lease,
+    Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
 };
 use commit::Committer;
 pub use config::{BoxConfig, Committing, EngineKind, Retention};
@@ -189,7 +189,8 @@ impl Store for MessageBox {
 
     fn ports(&self) -> Vec<PortInfo> {
         let state = self.shared().state();
-        let mut ports: Vec<PortInfo> = state.ledger.ports().iter().map(crate::ledger::PortState::info).collect();
+        let mut ports: Vec<PortInfo> =
+            state.ledger.ports().iter().map(crate::ledger::PortState::info).collect();
         ports.sort_by(|a, b| a.name.cmp(&b.name));
         ports
     }

@@ -74,11 +74,12 @@ fn open_engine(config: &BoxConfig) -> Result<Arc<dyn Engine>, Error> {
     use crate::engine::{journal, memory};
     Ok(match config.engine {
         EngineKind::Journal => {
-            let settings = journal::JournalConfig { segment_bytes: config.segment_bytes, ..Default::default() };
-            Arc::new(journal::Journal::open_folder(&config.folder, settings)?)
+            let settings =
+                journal::JournalConfig { segment_bytes: config.segment_bytes, ..Default::default() };
+            Arc::new(journal::Journal::open_folder(&config.folder.join("journal"), settings)?)
         }
         #[cfg(feature = "sled")]
-        EngineKind::Sled => Arc::new(crate::engine::sled::Sled::open_folder(&config.folder)?),
+        EngineKind::Sled => Arc::new(crate::engine::sled::Sled::open_folder(&config.folder.join("sled"))?),
         EngineKind::Memory => Arc::new(memory::Memory::default()),
     })
 }

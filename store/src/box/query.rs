@@ -7,8 +7,8 @@ use crate::engine::Key;
 use crate::ledger::{DeliveryRow, MessageRow};
 use crate::message_box::keys::finished::Trace;
 use crate::{
-    ATTEMPTS_KEPT, Attempt, AttemptOutcome, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, Filter,
-    MessageId, MessageInfo, PortName, Timestamp,
+    ATTEMPTS_KEPT, Attempt, AttemptOutcome, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error,
+    Filter, MessageId, MessageInfo, PortName, Timestamp,
 };
 
 const LIMIT_DEFAULT: usize = 100;
@@ -32,7 +32,8 @@ pub(super) fn message(shared: &Shared, id: MessageId) -> Result<Option<MessageIn
         let of_message = |(delivery, row): &(u64, &DeliveryRow)| *delivery - u64::from(row.ordinal) == number;
         // A message's deliveries are numbered on from its own number, and nothing else is in between.
         let rows = state.ledger.deliveries_from(number).take_while(of_message);
-        let known: Vec<Known> = rows.filter_map(|(delivery, row)| know(&state.ledger, delivery, *row)).collect();
+        let known: Vec<Known> =
+            rows.filter_map(|(delivery, row)| know(&state.ledger, delivery, *row)).collect();
         (number, row, known)
     };
     let headers = match shared.engine.get(keys::message::key(number))? {

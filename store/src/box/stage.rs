@@ -91,7 +91,8 @@ impl BodyWriter {
             None => {
                 let number = shared.state().ledger.begin_staging();
                 let owner = Arc::downgrade(&self.mailbox.handle);
-                self.staged = Some(Staged { number, len: 0, discard: Some(Box::new(move |n| discard(&owner, n))) });
+                self.staged =
+                    Some(Staged { number, len: 0, discard: Some(Box::new(move |n| discard(&owner, n))) });
                 number
             }
         };
@@ -117,6 +118,9 @@ fn discard(owner: &Weak<Handle>, number: u64) {
 
 impl fmt::Debug for BodyWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BodyWriter").field("len", &self.len).field("staged", &self.staged).finish_non_exhaustive()
+        f.debug_struct("BodyWriter")
+            .field("len", &self.len)
+            .field("staged", &self.staged)
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     AttemptNote, Batch, BoxConfig, Committing, DeliveryId, DeliveryState, ErrorKind, Failure, Filter,
-    Headers, IdSource, Message, MessageBox, OpResult, PortName, PortSpec, Refusal, Route, Store, Timestamp, Want,
+    Headers, IdSource, Message, MessageBox, OpResult, PortName, PortSpec, Refusal, Route, Store, Timestamp,
+    Want,
 };
 
 fn config(folder: &std::path::Path) -> BoxConfig {
@@ -109,9 +110,9 @@ async fn a_folder_of_another_engine_is_refused() {
 async fn the_same_batch_again_is_applied_once_even_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let message = Message::new(ids().message(), "hello");
-    let batch = Batch::new(ids().batch()).submit(&port("orders"), message).submit(&port("nowhere"), {
-        Message::new(ids().message(), "lost")
-    });
+    let batch = Batch::new(ids().batch())
+        .submit(&port("orders"), message)
+        .submit(&port("nowhere"), Message::new(ids().message(), "lost"));
     let first = {
         let mailbox = with_port(config(folder.path()), false).await;
         let first = mailbox.commit(&batch).await.unwrap();
@@ -209,7 +210,9 @@ async fn a_terminated_delivery_leaves_a_trace_and_a_finished_message_no_body() {
     let mailbox = with_port(config(folder.path()), false).await;
     let (message, id) = submit(&mailbox, b"x").await;
     assert!(mailbox.body(message.id, 0).await.unwrap().is_some());
-    assert!(mailbox.commit(&Batch::new(ids().batch()).terminate(id, "not wanted")).await.unwrap().all_applied());
+    assert!(
+        mailbox.commit(&Batch::new(ids().batch()).terminate(id, "not wanted")).await.unwrap().all_applied()
+    );
     drop(mailbox);
     let mailbox = MessageBox::open(config(folder.path())).unwrap();
     let info = mailbox.message(message.id).await.unwrap().unwrap();
@@ -247,7 +250,11 @@ async fn a_long_body_goes_in_and_out_by_fragments_and_its_room_comes_back() {
     let records = mailbox.stats().disk.records;
     let batch = Batch::new(ids().batch()).delete(leased.lease, sent());
     assert!(mailbox.commit(&batch).await.unwrap().all_applied());
-    assert_eq!(records - mailbox.stats().disk.records, 12 + 1 - 2, "fragments and message go, trace and batch come");
+    assert_eq!(
+        records - mailbox.stats().disk.records,
+        12 + 1 - 2,
+        "fragments and message go, trace and batch come"
+    );
     assert_eq!(leased.message.body.fragment(0).unwrap_err().kind(), ErrorKind::Invalid);
 }
 

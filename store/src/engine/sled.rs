@@ -44,7 +44,8 @@ const KEY_BYTES: usize = 13;
 /// A map of records in a sled database.
 #[derive(Debug)]
 pub struct Sled {
-    db: ::sled::Db,
+    /// `None` once closed: sled lets go of its files when the last handle goes.
+    db: Mutex<Option<::sled::Db>>,
     folder: PathBuf,
     writer: Mutex<Writer>,
     records: AtomicU64,
@@ -88,7 +89,7 @@ impl Sled {
         let records =
             guard("count the records", || db.iter().keys().try_fold(0, |count, key| key.map(|_| count + 1)))?;
         Ok(Self {
-            db,
+            db: Mutex::new(Some(db)),
             folder: folder.to_owned(),
             writer: Mutex::new(Writer { file, blobs, state: State::Open }),
             records: AtomicU64::new(records),
@@ -101,6 +102,11 @@ impl Sled {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn db(&self) -> Result<::sled::Db, Error> {
+        let db = self.db.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        db.ok_or_else(|| Error::new(ErrorKind::Closed, "use the sled database"))
+    }
+
     fn note(&self, key: Option<Key>, bytes: usize, what: &str) {
         let mut damages = self.damages.lock().unwrap_or_else(PoisonError::into_inner);
         if !damages.iter().any(|known| known.key == key) {
@@ -110,38 +116,10 @@ impl Sled {
         }
     }
 
-    /// What each key of a group becomes, and by how much the number of records changes.
-    fn changes(&self, writes: &WriteSet) -> ::sled::Result<(Changes, i64)> {
-        let mut changes = Changes::new();
-        for write in writes.iter() {
-            match write {
-                Write::Put { key, head, body } => {
-                    changes.insert(key_bytes(key), Some(value_bytes(key, head, body)));
-                }
-                Write::Delete { key } => {
-                    changes.insert(key_bytes(key), None);
-                }
-                Write::DeleteBelow { family, number } => {
-                    let below = key_bytes(Key::new(family, 0, 0))..key_bytes(Key::new(family, number, 0));
-                    changes.range_mut(below.clone()).for_each(|(_, value)| *value = None);
-                    for key in self.db.range(below).keys() {
-                        if let Ok(key) = <[u8; KEY_BYTES]>::try_from(&*key?) {
-                            changes.insert(key, None);
-                        }
-                    }
-                }
-            }
-        }
-        let mut growth = 0;
-        for (key, value) in &changes {
-            growth += i64::from(value.is_some()) - i64::from(self.db.contains_key(key)?);
-        }
-        Ok((changes, growth))
-    }
-
     fn write(&self, writer: &mut Writer, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
+        let db = self.db()?;
         let growth = guard("write to the sled database", || {
-            let (changes, growth) = self.changes(writes)?;
+            let (changes, growth) = changes(&db, writes)?;
             let mut batch = ::sled::Batch::default();
             for (key, value) in changes {
                 match value {
@@ -149,9 +127,9 @@ impl Sled {
                     None => batch.remove(&key),
                 }
             }
-            self.db.apply_batch(batch)?;
+            db.apply_batch(batch)?;
             // Without this the group would be in the process's memory only, and gone with it.
-            self.db.flush()?;
+            db.flush()?;
             Ok(growth)
         })?;
         if durability == Durability::Flushed {
@@ -161,7 +139,6 @@ impl Sled {
             .store(self.records.load(Ordering::Relaxed).saturating_add_signed(growth), Ordering::Relaxed);
         Ok(())
     }
-
     /// Flushes the new blobs, then what leads to them.
     fn sync(&self, writer: &mut Writer) -> Result<(), Error> {
         self.flushes.fetch_add(1, Ordering::Relaxed);
@@ -172,6 +149,35 @@ impl Sled {
 }
 
 type Changes = BTreeMap<[u8; KEY_BYTES], Option<Vec<u8>>>;
+
+/// What each key of a group becomes, and by how much the number of records changes.
+fn changes(db: &::sled::Db, writes: &WriteSet) -> ::sled::Result<(Changes, i64)> {
+    let mut changes = Changes::new();
+    for write in writes.iter() {
+        match write {
+            Write::Put { key, head, body } => {
+                changes.insert(key_bytes(key), Some(value_bytes(key, head, body)));
+            }
+            Write::Delete { key } => {
+                changes.insert(key_bytes(key), None);
+            }
+            Write::DeleteBelow { family, number } => {
+                let below = key_bytes(Key::new(family, 0, 0))..key_bytes(Key::new(family, number, 0));
+                changes.range_mut(below.clone()).for_each(|(_, value)| *value = None);
+                for key in db.range(below).keys() {
+                    if let Ok(key) = <[u8; KEY_BYTES]>::try_from(&*key?) {
+                        changes.insert(key, None);
+                    }
+                }
+            }
+        }
+    }
+    let mut growth = 0;
+    for (key, value) in &changes {
+        growth += i64::from(value.is_some()) - i64::from(db.contains_key(key)?);
+    }
+    Ok((changes, growth))
+}
 
 impl Writer {
     fn check(&self) -> Result<(), Error> {
@@ -314,7 +320,7 @@ impl Engine for Sled {
     }
 
     fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        let mut records = self.db.iter();
+        let mut records = self.db()?.iter();
         let mut next = || guard("read the sled database", || records.next().transpose());
         while let Some((key, value)) = next().map_err(|error| error.as_kind(ErrorKind::Unavailable))? {
             let Some(key) = key_of(&key) else {
@@ -330,7 +336,8 @@ impl Engine for Sled {
     }
 
     fn get(&self, key: Key) -> Result<Option<Record>, Error> {
-        let value = guard("read the sled database", || self.db.get(key_bytes(key)))?;
+        let db = self.db()?;
+        let value = guard("read the sled database", || db.get(key_bytes(key)))?;
         let Some(value) = value else { return Ok(None) };
         match value_of(key, &value) {
             Some((head, body)) => {
@@ -363,7 +370,10 @@ impl Engine for Sled {
 
     fn stats(&self) -> EngineStats {
         EngineStats {
-            disk_bytes: guard("measure the sled database", || self.db.size_on_disk()).unwrap_or_default(),
+            disk_bytes: self
+                .db()
+                .and_then(|db| guard("measure the sled database", || db.size_on_disk()))
+                .unwrap_or_default(),
             records: self.records.load(Ordering::Relaxed),
             flushes: self.flushes.load(Ordering::Relaxed),
         }
@@ -380,9 +390,11 @@ impl Engine for Sled {
             State::Poisoned(cause) => return Err(cause.clone()),
             State::Open => {}
         }
-        let flushed = guard("flush the sled database", || self.db.flush().map(drop));
+        let db = self.db()?;
+        let flushed = guard("flush the sled database", || db.flush().map(drop));
         flushed.and_then(|()| self.sync(&mut writer)).map_err(|error| writer.poison(error))?;
         writer.state = State::Closed;
+        self.db.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(())
     }
 }

@@ -9,8 +9,8 @@ use crate::message_box::keys::applied::AppliedRecord;
 use crate::message_box::keys::message::MessageHead;
 use crate::message_box::keys::port::PortRecord;
 use crate::{
-    Committed, DeliveryId, DeliveryState, FRAGMENT_BYTES, MessageId, Op, OpResult, PortName, PortSpec, Refusal,
-    Timestamp,
+    Committed, DeliveryId, DeliveryState, FRAGMENT_BYTES, MessageId, Op, OpResult, PortName, PortSpec,
+    Refusal, Timestamp,
 };
 
 /// What is being applied with: the time, and where the writes go.
@@ -92,7 +92,10 @@ impl Ledger {
         if checks.iter().all(Result::is_ok) {
             return Ok(());
         }
-        Err(checks.into_iter().map(|check| OpResult::Refused(check.err().unwrap_or(Refusal::Voided))).collect())
+        Err(checks
+            .into_iter()
+            .map(|check| OpResult::Refused(check.err().unwrap_or(Refusal::Voided)))
+            .collect())
     }
 
     fn check(&self, op: &PreparedOp, seen: &mut Seen) -> Result<(), Refusal> {
@@ -115,7 +118,8 @@ impl Ledger {
         if let Some(number) = self.number_of(id) {
             return Err(Refusal::Duplicate { first: DeliveryId::new(number) });
         }
-        let repeated = |(index, port): (usize, &PortName)| ports.iter().take(index).any(|other| other == port);
+        let repeated =
+            |(index, port): (usize, &PortName)| ports.iter().take(index).any(|other| other == port);
         if ports.is_empty() || ports.len() > usize::from(u16::MAX) || ports.iter().enumerate().any(repeated) {
             return Err(Refusal::BadPorts);
         }
@@ -123,7 +127,9 @@ impl Ledger {
             return Err(Refusal::NoSuchPort);
         }
         match body {
-            PreparedBody::Staged { number, .. } if !self.staged.contains_key(number) => Err(Refusal::NoSuchBody),
+            PreparedBody::Staged { number, .. } if !self.staged.contains_key(number) => {
+                Err(Refusal::NoSuchBody)
+            }
             _ => Ok(()),
         }
     }
@@ -322,7 +328,12 @@ impl Ledger {
         Ok(())
     }
 
-    fn terminate(&mut self, delivery: DeliveryId, reason: &str, with: &mut Applying<'_>) -> Result<(), Refusal> {
+    fn terminate(
+        &mut self,
+        delivery: DeliveryId,
+        reason: &str,
+        with: &mut Applying<'_>,
+    ) -> Result<(), Refusal> {
         let row = self.terminable(delivery)?;
         self.leave_queue(delivery.number(), &row);
         self.finish(delivery.number(), DeliveryState::Terminated, None, reason, with);

@@ -44,7 +44,8 @@ impl Ledger {
             finished: with.now,
             body_len: of.body_len,
             started: attempt.map_or(Timestamp::EPOCH, |attempt| attempt.started),
-            took_micros: attempt.map_or(0, |attempt| u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX)),
+            took_micros: attempt
+                .map_or(0, |attempt| u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX)),
             reason: reason.to_owned(),
         };
         keys::finished::push(&mut self.page, &trace);

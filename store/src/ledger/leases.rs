@@ -135,7 +135,8 @@ impl Ledger {
             let Some(port) = self.ports.get_mut(port_number as usize) else { continue };
             port.shift(DeliveryState::Ready, DeliveryState::Leased);
             let lane = port.lane(route);
-            lane.earliest_end = if lane.leases.is_empty() { held.ends } else { lane.earliest_end.min(held.ends) };
+            lane.earliest_end =
+                if lane.leases.is_empty() { held.ends } else { lane.earliest_end.min(held.ends) };
             lane.leases.insert(number, held);
         }
     }
@@ -144,7 +145,8 @@ impl Ledger {
     pub(super) fn owned(&self, lease: &Lease) -> Result<DeliveryRow, crate::Refusal> {
         let number = lease.delivery.number();
         let row = self.deliveries.get(number).ok_or(crate::Refusal::NotOwned)?;
-        let held = self.ports.get(row.port as usize).and_then(|port| port.lane_ref(row.route()).leases.get(&number));
+        let held =
+            self.ports.get(row.port as usize).and_then(|port| port.lane_ref(row.route()).leases.get(&number));
         match held {
             Some(held) if held.token == lease.token && row.state == DeliveryState::Leased => Ok(*row),
             _ => Err(crate::Refusal::NotOwned),

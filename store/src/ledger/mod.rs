@@ -80,7 +80,11 @@ impl DeliveryRow {
             attempts_on_route: 0,
             port,
             ordinal,
-            state: if not_before > Timestamp::EPOCH { DeliveryState::Scheduled } else { DeliveryState::Ready },
+            state: if not_before > Timestamp::EPOCH {
+                DeliveryState::Scheduled
+            } else {
+                DeliveryState::Ready
+            },
             bits: 0,
         }
     }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::{
-    Batch, BatchId, Body, Durability, Error, ErrorKind, FRAGMENT_BYTES, MessageId, Op, PortName, Timestamp, codec,
+    Batch, BatchId, Body, Durability, Error, ErrorKind, FRAGMENT_BYTES, MessageId, Op, PortName, Timestamp,
+    codec,
 };
 
 /// A batch, ready to be applied.
@@ -27,7 +28,13 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) enum PreparedOp {
     /// [`Op::Submit`].
-    Submit { id: MessageId, ports: Vec<PortName>, not_before: Timestamp, headers: Range<usize>, body: PreparedBody },
+    Submit {
+        id: MessageId,
+        ports: Vec<PortName>,
+        not_before: Timestamp,
+        headers: Range<usize>,
+        body: PreparedBody,
+    },
     /// A fragment of a body that belongs to no message yet.
     Stage { number: u64, index: u32, bytes: Bytes },
     /// Such a body is not wanted any more.
@@ -114,7 +121,15 @@ impl Prepared {
     }
 
     fn empty(id: BatchId, durability: Durability) -> Self {
-        Self { id, ops: Vec::new(), headers: Vec::new(), all_or_none: false, durability, bytes: 0, adds: false }
+        Self {
+            id,
+            ops: Vec::new(),
+            headers: Vec::new(),
+            all_or_none: false,
+            durability,
+            bytes: 0,
+            adds: false,
+        }
     }
 }
 

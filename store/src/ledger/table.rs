@@ -12,7 +12,6 @@ const CHUNK_ROWS: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     chunks: BTreeMap<u64, Chunk<T>>,
-    len: usize,
 }
 
 #[derive(Debug)]
@@ -26,13 +25,14 @@ struct Chunk<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { chunks: BTreeMap::new(), len: 0 }
+        Self { chunks: BTreeMap::new() }
     }
 }
 
 impl<T: Copy> Table<T> {
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.chunks.values().map(|chunk| chunk.live).sum()
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
@@ -53,7 +53,6 @@ impl<T: Copy> Table<T> {
             *have = row;
             return;
         }
-        self.len += 1;
         if let Some((first, chunk)) = self.chunks.range_mut(..=number).next_back()
             && let Ok(offset) = u32::try_from(number - first)
         {
@@ -66,7 +65,13 @@ impl<T: Copy> Table<T> {
             if chunk.offsets.last().is_some_and(|last| offset < *last) {
                 let first = *first;
                 let (above, rest) = chunk.split(first);
-                chunk_of(&mut self.chunks, if number >= above { above } else { first }, number, row, Some((above, rest)));
+                chunk_of(
+                    &mut self.chunks,
+                    if number >= above { above } else { first },
+                    number,
+                    row,
+                    Some((above, rest)),
+                );
                 return;
             }
         }
@@ -79,7 +84,6 @@ impl<T: Copy> Table<T> {
         let place = chunk.place(u32::try_from(number - first).ok()?)?;
         let row = chunk.rows.get(place).copied()?;
         chunk.kill(place);
-        self.len -= 1;
         if chunk.live == 0 {
             let first = *first;
             self.chunks.remove(&first);
@@ -122,8 +126,12 @@ fn chunk_of<T: Copy>(
 
 impl<T: Copy> Chunk<T> {
     fn with(row: T) -> Self {
-        let mut chunk =
-            Self { offsets: Vec::with_capacity(8), rows: Vec::with_capacity(8), alive: [0; CHUNK_ROWS / 64], live: 0 };
+        let mut chunk = Self {
+            offsets: Vec::with_capacity(8),
+            rows: Vec::with_capacity(8),
+            alive: [0; CHUNK_ROWS / 64],
+            live: 0,
+        };
         chunk.push(0, row);
         chunk
     }

@@ -32,12 +32,7 @@ pub(crate) const fn key(number: u64) -> Key {
     Key::new(FAMILY, number, 0)
 }
 
-pub(crate) fn write(
-    writes: &mut WriteSet,
-    number: u64,
-    fixed: &DeliveryHead,
-    rest: &DeliveryRest,
-) {
+pub(crate) fn write(writes: &mut WriteSet, number: u64, fixed: &DeliveryHead, rest: &DeliveryRest) {
     writes.put(key(number), bytes::Bytes::new(), |head| {
         head.push(fixed.state as u8);
         head.push(fixed.route as u8);
@@ -61,7 +56,10 @@ pub(crate) fn read(head: &[u8]) -> Result<(DeliveryHead, DeliveryRest), Error> {
 }
 
 pub(crate) fn state(number: u8) -> Result<DeliveryState, Error> {
-    DeliveryState::ALL.into_iter().find(|state| *state as u8 == number).ok_or_else(|| unknown("state", number))
+    DeliveryState::ALL
+        .into_iter()
+        .find(|state| *state as u8 == number)
+        .ok_or_else(|| unknown("state", number))
 }
 
 pub(crate) fn route(number: u8) -> Result<Route, Error> {

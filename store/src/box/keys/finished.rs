@@ -5,8 +5,8 @@
 //! (2), state (1), route (1), attempts (4), submitted (8), finished (8), body length (8), last attempt's start (8)
 //! and length in microseconds (8; both 0 where the history of family 5 has it), reason's length (2), reason.
 
-use super::delivery::{route, state};
 use super::Fields;
+use super::delivery::{route, state};
 use crate::engine::{Key, WriteSet};
 use crate::{DeliveryState, Error, MessageId, Route, Timestamp};
 

@@ -20,8 +20,7 @@ pub(crate) struct PortRecord {
 
 pub(crate) fn write(writes: &mut WriteSet, number: u32, record: &PortRecord) {
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-    let flags =
-        flag(record.backup, BACKUP) | flag(record.defined, DEFINED) | flag(record.paused, PAUSED);
+    let flags = flag(record.backup, BACKUP) | flag(record.defined, DEFINED) | flag(record.paused, PAUSED);
     writes.put(Key::new(FAMILY, u64::from(number), 0), bytes::Bytes::new(), |head| {
         head.push(flags);
         head.extend_from_slice(record.name.as_str().as_bytes());

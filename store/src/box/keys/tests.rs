@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::*;
 use crate::engine::{Key, Write, WriteSet};
 use crate::{
-    Attempt, AttemptOutcome, BatchId, BoxId, DeliveryState, Failure, HeaderValue, Headers, MessageId, PortName,
-    Refusal, Route, Timestamp, codec,
+    Attempt, AttemptOutcome, BatchId, BoxId, DeliveryState, Failure, HeaderValue, Headers, MessageId,
+    PortName, Refusal, Route, Timestamp, codec,
 };
 
 /// The head of the only put that `write` makes, in hexadecimal, and its key.
@@ -45,8 +45,12 @@ fn meta_bytes() {
 
 #[test]
 fn port_bytes() {
-    let record =
-        port::PortRecord { name: PortName::new("orders").unwrap(), backup: true, defined: true, paused: false };
+    let record = port::PortRecord {
+        name: PortName::new("orders").unwrap(),
+        backup: true,
+        defined: true,
+        paused: false,
+    };
     let (key, bytes, hex) = head(|writes| port::write(writes, 7, &record));
     assert_eq!((key, hex.as_str()), (Key::new(2, 7, 0), "036f7264657273"));
     assert_eq!(port::read(&bytes).unwrap(), record);
@@ -88,7 +92,10 @@ fn delivery_bytes() {
     };
     let rest = delivery::DeliveryRest { reason: Some("no".to_owned()), carried: Headers::default() };
     let (key, bytes, hex) = head(|writes| delivery::write(writes, 9, &fixed, &rest));
-    assert_eq!((key, hex.as_str()), (Key::new(4, 9, 0), "0501060000000300000001000000000000000102 6e6f00".replace(' ', "").as_str()));
+    assert_eq!(
+        (key, hex.as_str()),
+        (Key::new(4, 9, 0), "0501060000000300000001000000000000000102 6e6f00".replace(' ', "").as_str())
+    );
     assert_eq!(delivery::read(&bytes).unwrap(), (fixed, rest));
 }
 

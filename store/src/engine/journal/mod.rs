@@ -27,13 +27,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 
-use self::format::{
-    ENTRY_BYTES, GROUP_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TableEntry, segment_seed,
-};
+use self::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TableEntry, segment_seed};
 use self::move_rest::lives_at;
 use self::read::{ReadFault, Window, is_head_sound, read_entry, read_raw};
 use self::replay::Damages;
-use self::scan::{Group, Scanner, Step};
+use self::scan::{Scanner, Step, entry_at};
 use self::segment::{FileName, LiveMap};
 use self::write::{Shared, Writer};
 use crate::engine::{Damage, Engine, EngineStats, Key, Record, Visit, WriteSet};
@@ -158,8 +156,7 @@ impl Journal {
         let mut entries = Vec::new();
         let seed = segment_seed(self.salt, u64::from(number));
         while let Some(step) = scanner.next(&mut window).map_err(|error| read_error(error, name))? {
-            let Step::Group(group) = step else { continue };
-            self.live_entries(number, &group, &mut window, &mut entries)
+            self.live_entries(number, step, &mut window, &mut entries)
                 .map_err(|error| read_error(error, name))?;
             for entry in &entries {
                 let head = window
@@ -173,23 +170,21 @@ impl Journal {
         Ok(())
     }
 
-    /// The entries of a group that store live records.
+    /// The entries that store live records.
     fn live_entries(
         &self,
         number: u32,
-        group: &Group,
+        step: Step,
         window: &mut Window<'_>,
         entries: &mut Vec<TableEntry>,
     ) -> std::io::Result<()> {
         let seed = segment_seed(self.salt, u64::from(number));
         entries.clear();
-        let mut at = group.at + GROUP_HEADER_BYTES as u64;
+        let (offsets, is_table) = step.entries();
         let live = self.live();
-        for _ in 0..group.header.entries {
-            let bytes = window.read(at, ENTRY_BYTES)?;
-            let entry = TableEntry::decode(bytes, seed, at).or_else(|| TableEntry::mend(bytes, seed, at));
+        for at in offsets {
+            let entry = entry_at(window, seed, at, is_table)?;
             entries.extend(entry.filter(|entry| lives_at(&live, number, at, entry)));
-            at += ENTRY_BYTES as u64;
         }
         Ok(())
     }

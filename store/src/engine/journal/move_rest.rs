@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 use super::disk::DiskFile;
-use super::format::{ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupKind, TableEntry, segment_seed};
+use super::format::{ENTRY_BYTES, EntryKind, GroupKind, TableEntry, segment_seed};
 use super::group::Change;
 use super::read::{Raw, ReadFault, Window, read_entry, read_raw};
-use super::scan::{Scanner, Step};
+use super::scan::{Scanner, Step, entry_at};
 use super::segment::LiveMap;
 use super::write::{Shared, Writer, publish};
 use crate::ErrorKind;
@@ -158,13 +158,7 @@ fn collect(
             groups += 1;
             match under_way.scanner.next(&mut window)? {
                 None => under_way.is_scanned = true,
-                Some(Step::Group(group)) => {
-                    let first = group.at + GROUP_HEADER_BYTES as u64;
-                    let entries =
-                        (0..u64::from(group.header.entries)).map(|n| first + n * ENTRY_BYTES as u64);
-                    find_live(under_way, shared, &mut window, seed, entries)?;
-                }
-                Some(_) => {}
+                Some(step) => find_live(under_way, shared, &mut window, seed, step)?,
             }
             continue;
         };
@@ -188,12 +182,12 @@ fn find_live(
     shared: &Shared,
     window: &mut Window<'_>,
     seed: u32,
-    entries: impl Iterator<Item = u64>,
+    step: Step,
 ) -> std::io::Result<()> {
+    let (offsets, is_table) = step.entries();
     let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
-    for at in entries {
-        let bytes = window.read(at, ENTRY_BYTES)?;
-        let entry = TableEntry::decode(bytes, seed, at).or_else(|| TableEntry::mend(bytes, seed, at));
+    for at in offsets {
+        let entry = entry_at(window, seed, at, is_table)?;
         if entry.is_some_and(|entry| lives_at(&live, under_way.segment, at, &entry)) {
             under_way.entries.push_back(at);
         }

@@ -65,7 +65,8 @@ impl Damages {
 
     /// Notes damage, unless that place was noted before.
     pub(super) fn add(&mut self, damage: Damage) {
-        let known = self.0.iter().any(|known| known.file == damage.file && known.offset == damage.offset);
+        let place = |damage: &Damage| (damage.offset, damage.key);
+        let known = self.0.iter().any(|known| known.file == damage.file && place(known) == place(&damage));
         if known {
             return;
         }
@@ -375,7 +376,7 @@ impl<'a> Replay<'a> {
                 if !group.has_header {
                     self.opened.damages.note(name, group.at, marks, None, "a group's header is damaged");
                 }
-                self.load(number, &group, window)
+                self.load(number, step, window)
             }
             Step::BadTrailer(group) => {
                 let at = group.trailer_at();
@@ -392,21 +393,23 @@ impl<'a> Replay<'a> {
                 self.opened.live.set_damaged(number);
                 let what = format!("no group can be read here; the next should be {expected}");
                 self.opened.damages.note(name, from, to - from, None, what);
-                Ok(())
+                self.load(number, step, window)
             }
         }
     }
 
-    /// Applies a group's entries.
-    fn load(&mut self, number: u32, group: &Group, window: &mut Window<'_>) -> io::Result<()> {
+    /// Applies the entries of a group, or what is left of them where no group can be made out.
+    fn load(&mut self, number: u32, step: Step, window: &mut Window<'_>) -> io::Result<()> {
         let name = FileName::Segment(number);
         let seed = segment_seed(self.opened.salt, u64::from(number));
         self.entries.clear();
-        let mut at = group.at + GROUP_HEADER_BYTES as u64;
-        for _ in 0..group.header.entries {
+        let (offsets, is_table) = step.entries();
+        for at in offsets {
             let bytes = window.read(at, ENTRY_BYTES)?;
             if let Some(entry) = TableEntry::decode(bytes, seed, at) {
                 self.entries.push((at, entry));
+            } else if !is_table {
+                // Nothing says that there was one.
             } else if let Some(entry) = TableEntry::mend(bytes, seed, at) {
                 self.entries.push((at, entry));
                 let what =
@@ -414,10 +417,9 @@ impl<'a> Replay<'a> {
                 self.opened.damages.note(name, at, ENTRY_BYTES as u64, None, what);
             } else {
                 self.opened.live.set_damaged(number);
-                let what = format!("a table entry of group {} is damaged", group.header.record);
+                let what = "a table entry is damaged";
                 self.opened.damages.note(name, at, ENTRY_BYTES as u64, None, what);
             }
-            at += ENTRY_BYTES as u64;
         }
         for index in 0..self.entries.len() {
             let Some(&(at, entry)) = self.entries.get(index) else { break };

@@ -4,7 +4,9 @@
 
 use std::io;
 
-use super::format::{ALIGNMENT, GROUP_HEADER_BYTES, GroupHeader, GroupMark, SEGMENT_START};
+use super::format::{
+    ALIGNMENT, ENTRY_BYTES, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, SEGMENT_START, TableEntry,
+};
 use super::read::Window;
 
 /// Searched through at once when the next group is not where it should be.
@@ -51,6 +53,37 @@ pub(super) enum Step {
         /// The group that should have come here; 0 where that is not known.
         expected: u64,
     },
+}
+
+impl Step {
+    /// Where table entries are, and whether one is known to be at each of these offsets. Where no group can be made
+    /// out an entry may be anywhere: each says by itself what it is, and where it belongs.
+    pub(super) fn entries(&self) -> (impl Iterator<Item = u64> + use<>, bool) {
+        let entry_bytes = ENTRY_BYTES as u64;
+        let (offsets, stride, is_table) = match self {
+            Self::Group(group) => {
+                let first = group.at + GROUP_HEADER_BYTES as u64;
+                (first..first + group.header.table_bytes(), ENTRY_BYTES, true)
+            }
+            Self::Lost { from, to, .. } => {
+                (*from..(to + 1).saturating_sub(entry_bytes), ALIGNMENT as usize, false)
+            }
+            Self::BadTrailer(_) | Self::Cut(_) => (0..0, 1, true),
+        };
+        (offsets.step_by(stride), is_table)
+    }
+}
+
+/// Reads the entry at `at`, mended where one bit of it has flipped and it is known to be an entry.
+pub(super) fn entry_at(
+    window: &mut Window<'_>,
+    seed: u32,
+    at: u64,
+    is_table: bool,
+) -> io::Result<Option<TableEntry>> {
+    let bytes = window.read(at, ENTRY_BYTES)?;
+    let entry = TableEntry::decode(bytes, seed, at);
+    Ok(if is_table { entry.or_else(|| TableEntry::mend(bytes, seed, at)) } else { entry })
 }
 
 /// Goes through a segment's groups in order.
@@ -124,6 +157,9 @@ impl Scanner {
         self.position = group.end();
         self.expected = group.header.record.saturating_add(1);
         self.unchecked_trailer = Some(group).filter(|group| group.has_header);
+        if group.header.kind == GroupKind::Closing && !self.is_limit_known {
+            self.limit = self.position;
+        }
         Step::Group(group)
     }
 

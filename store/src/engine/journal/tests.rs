@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use self::fault_disk::{FaultDisk, Keep, Plan};
+use super::format::GROUP_HEADER_BYTES;
 use super::*;
 use crate::engine::tests::{Model, apply_to, body, contents, put};
 
@@ -224,7 +225,8 @@ fn a_failed_operation_poisons_until_the_next_opening() {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "operation {n}");
         }
         assert_eq!(journal.close().unwrap_err().kind(), ErrorKind::Unavailable);
-        let disk = disk.crash(Keep::All);
+        drop(journal);
+        disk.plan(Plan::Nothing);
         let found = assert_recovered(&open(&disk), &run, &format!("operation {n}"));
         // What was seen after the opening lasts, even if the host lied about what it had flushed.
         assert_eq!(contents(&open(&disk.crash(Keep::Synced))), found, "operation {n}");
@@ -258,6 +260,127 @@ fn a_full_disk_still_takes_completions() {
     for number in 3000..3050 {
         journal.reserve(1004).unwrap();
         apply_one(&journal, Key::new(1, number, 0), 1000);
+    }
+}
+
+#[test]
+fn a_disk_of_any_size_refuses_in_time_and_loses_nothing() {
+    for capacity in (70 * 1024..1500 * 1024).step_by(23 * 1024) {
+        let disk = FaultDisk::new();
+        disk.set_capacity(capacity);
+        let journal = open(&disk);
+        let run = run_scenario(&journal, Model::new());
+        assert!(run.error.is_none());
+        assert_eq!(&contents(&journal), run.states.last().unwrap(), "{capacity} bytes");
+        drop(journal);
+        assert_recovered(&open(&disk.crash(Keep::All)), &run, &format!("{capacity} bytes"));
+        assert_recovered(&open(&disk.crash(Keep::Synced)), &run, &format!("{capacity} bytes, then cut"));
+    }
+}
+
+#[test]
+fn random_flips_in_many_segments_lose_nothing_in_silence() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    let run = run_scenario(&journal, Model::new());
+    journal.close().unwrap();
+    let model = run.states.last().unwrap();
+    let live: Vec<String> =
+        journal.live().segments().map(|(number, _)| FileName::Segment(number).to_string()).collect();
+    for seed in 0..300_u64 {
+        let disk = disk.crash(Keep::All);
+        let mut random = body(seed, 4096).into_iter();
+        for name in &live {
+            disk.change(name, |bytes| {
+                // Far enough apart not to meet in one table entry.
+                for piece in bytes.chunks_mut(8192) {
+                    let at = (u16::from(random.next().unwrap()) << 8) | u16::from(random.next().unwrap());
+                    let length = piece.len();
+                    piece[usize::from(at) % length] ^= 1 << (at % 8);
+                }
+            });
+        }
+        compare_with_damage(&open(&disk), model, &format!("seed {seed}"));
+    }
+}
+
+/// A generator of numbers for a seeded test.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn writes(&mut self, step: u64) -> WriteSet {
+        let mut writes = WriteSet::default();
+        for _ in 0..=self.below(4) {
+            let key = Key::new(self.below(3) as u8, self.below(step / 4 + 8), self.below(2) as u32);
+            match self.below(10) {
+                0..6 => {
+                    let bytes = if self.below(12) == 0 { self.below(90_000) } else { self.below(5000) };
+                    put(&mut writes, key, &step.to_le_bytes(), body(step, bytes as usize));
+                }
+                6..9 => writes.delete(key),
+                _ => writes.delete_below(key.family, key.number / 2),
+            }
+        }
+        writes
+    }
+}
+
+/// One journal's life with several crashes, each at a random operation of writing or of opening.
+fn crash_again_and_again(seed: u64) {
+    let mut random = Random(seed);
+    let mut disk = FaultDisk::new();
+    let mut known = vec![Model::new()];
+    for round in 0..6 {
+        let plan = match random.below(4) {
+            0 => Plan::FailAt(random.below(150)),
+            1 => Plan::FullAt(random.below(150)),
+            _ => Plan::StopAt(random.below(150)),
+        };
+        disk.plan(plan);
+        if let Ok(journal) = Journal::open(Arc::new(disk.clone()), config()) {
+            let mut model = contents(&journal);
+            let what = format!("seed {seed} round {round}");
+            assert!(known.contains(&model), "{what}: {} records are a state never seen", model.len());
+            assert!(journal.damage().is_empty(), "{what}: {:?}", journal.damage());
+            known = vec![model.clone()];
+            for step in 0..random.below(120) {
+                let writes = random.writes(round * 200 + step);
+                let durability = if random.below(3) == 0 { Durability::Written } else { Durability::Flushed };
+                let result = journal.apply(&writes, durability);
+                if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full) {
+                    continue;
+                }
+                apply_to(&mut model, &writes);
+                if result.is_ok() && durability == Durability::Flushed {
+                    known.clear();
+                }
+                known.push(model.clone());
+                if result.is_err() {
+                    break;
+                }
+            }
+            if random.below(5) == 0 && journal.close().is_ok() {
+                known = vec![model];
+            }
+        }
+        let keep = match random.below(3) {
+            0 => Keep::All,
+            1 => Keep::Synced,
+            _ => Keep::Sectors(random.below(1 << 30)),
+        };
+        disk = disk.crash(keep);
+    }
+}
+
+#[test]
+fn many_crashes_one_after_the_other_lose_nothing() {
+    for seed in 0..150 {
+        crash_again_and_again(seed);
     }
 }
 
@@ -418,6 +541,15 @@ fn damage_before_a_flushed_group_is_no_torn_tail() {
     let end = disk.bytes(name).len();
     apply_one(&journal, Key::new(1, 3, 0), 300);
     drop(journal);
+    // Its header and trailer alone: the record is still there.
+    let markless = disk.crash(Keep::All);
+    markless.change(name, |bytes| {
+        bytes[begin..begin + 64].fill(0);
+        bytes[end - 64..end].fill(0);
+    });
+    let journal = open(&markless);
+    assert_eq!(contents(&journal).len(), 3);
+    assert_eq!(journal.damage()[0].offset, begin as u64);
     disk.change(name, |bytes| bytes[begin..end].fill(0));
     let journal = open(&disk);
     assert_eq!(contents(&journal).len(), 2);
@@ -449,6 +581,30 @@ fn groups_behind_an_unfinished_one_do_not_count() {
 }
 
 #[test]
+fn damage_does_not_hide_a_hole_behind_it() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    let name = "0000000000000001.seg";
+    apply_one(&journal, Key::new(1, 1, 0), 300);
+    let begin = disk.bytes(name).len();
+    apply_one(&journal, Key::new(1, 2, 0), 300);
+    let mut ends = Vec::new();
+    for number in 3..5 {
+        let mut writes = WriteSet::default();
+        put(&mut writes, Key::new(1, number, 0), b"head", body(number, 300));
+        journal.apply(&writes, Durability::Written).unwrap();
+        ends.push(disk.bytes(name).len());
+    }
+    drop(journal);
+    // The second was flushed and is damaged, the third never arrived, the fourth did.
+    disk.change(name, |bytes| bytes[begin..ends[0]].fill(0));
+    let journal = open(&disk);
+    assert_eq!(contents(&journal).into_keys().collect::<Vec<_>>(), [Key::new(1, 1, 0)]);
+    assert_eq!(journal.damage()[0].offset, begin as u64);
+    assert_eq!(journal.torn_tail().unwrap().offset, ends[0] as u64);
+}
+
+#[test]
 fn stale_groups_of_a_recycled_segment_never_count() {
     let disk = FaultDisk::new();
     let journal = open(&disk);
@@ -467,6 +623,38 @@ fn stale_groups_of_a_recycled_segment_never_count() {
     let journal = open(&disk);
     assert_eq!(contents(&journal), expected);
     assert!(journal.damage().is_empty() && journal.torn_tail().is_none());
+}
+
+#[test]
+fn a_folder_of_garbage_opens_and_says_so() {
+    for seed in 0..200 {
+        let mut random = Random(seed);
+        let (disk, _) = small_box();
+        let journal = open(&disk);
+        apply_one(&journal, Key::new(1, 1, 1), 3000);
+        drop(journal);
+        for name in disk.list().unwrap() {
+            disk.change(&name, |bytes| {
+                let from = random.below(bytes.len() as u64) as usize;
+                let garbage = body(seed, random.below(4000) as usize);
+                match random.below(3) {
+                    0 => bytes.truncate(from),
+                    1 => *bytes = garbage.to_vec(),
+                    _ => {
+                        bytes.splice(from..from, garbage);
+                    }
+                }
+            });
+        }
+        let journal = open(&disk);
+        journal.recover(&mut |_, _| Ok(())).unwrap();
+        for number in 0..4 {
+            let _ = journal.get(Key::new(1, number, 0));
+        }
+        assert!(!journal.damage().is_empty() || journal.torn_tail().is_some(), "seed {seed}");
+        apply_one(&journal, Key::new(9, 9, 9), 100);
+        assert!(open(&disk).get(Key::new(9, 9, 9)).unwrap().is_some(), "seed {seed}");
+    }
 }
 
 #[test]

@@ -479,7 +479,7 @@ pub(super) fn publish<'a>(
 
 /// Writes zeros from `secured` to `target` and moves `secured` along.
 fn secure_to(file: &dyn DiskFile, secured: &mut u64, target: u64) -> io::Result<()> {
-    const ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
+    static ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
     while *secured < target {
         let room = usize::try_from(target - *secured).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
         let piece = ZEROS.get(..room).unwrap_or_default();

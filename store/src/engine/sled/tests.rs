@@ -72,9 +72,9 @@ fn a_damaged_value_is_listed_and_left_out() {
     store(&engine, 1, 10);
     store(&engine, 2, 10);
     let key = Key::new(1, 1, 0);
-    let mut value = engine.db.get(key_bytes(key)).unwrap().unwrap().to_vec();
+    let mut value = engine.db().unwrap().get(key_bytes(key)).unwrap().unwrap().to_vec();
     value[6] ^= 1;
-    engine.db.insert(key_bytes(key), value).unwrap();
+    engine.db().unwrap().insert(key_bytes(key), value).unwrap();
     let mut keys = Vec::new();
     engine
         .recover(&mut |key, _| {

@@ -1,5 +1,7 @@
 //! The bytes as they were written down: a change here is a change of the format.
 
+#![allow(clippy::indexing_slicing, reason = "a test that panics has found something")]
+
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {

@@ -69,7 +69,7 @@ fn ascending_numbers_fill_their_chunks_and_survivors_cost_little() {
     for number in 0..100_000 {
         index.put(Key::new(0, number, 0), Place::new(1, 16, 1));
     }
-    assert_eq!(std::mem::size_of::<Row>(), 24);
+    assert_eq!(size_of::<Row>(), 24);
     let rows = |index: &Index| -> usize { index.families[0].values().map(Vec::capacity).sum() };
     assert!(rows(&index) <= 100_000 + CHUNK_ROWS, "room for {} rows", rows(&index));
     for number in 0..100_000 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::engine::journal::{Disk, DiskFile};
@@ -36,6 +37,18 @@ pub(super) enum Keep {
 struct Bytes {
     now: Vec<u8>,
     synced: Vec<u8>,
+    /// What was written and not flushed. A flush that fails forgets it, as hosts do: only what is written again
+    /// reaches the disk with the next one.
+    dirty: Vec<Range<usize>>,
+}
+
+impl Bytes {
+    fn sync(&mut self) {
+        self.synced.resize(self.now.len().max(self.synced.len()), 0);
+        for range in self.dirty.drain(..) {
+            self.synced[range.clone()].copy_from_slice(&self.now[range]);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -114,7 +127,7 @@ impl FaultDisk {
                 Keep::Synced => file.synced.clone(),
                 Keep::Sectors(seed) => some_sectors(&file, seed),
             };
-            let bytes = Bytes { now: bytes.clone(), synced: bytes };
+            let bytes = Bytes { now: bytes.clone(), synced: bytes, dirty: Vec::new() };
             left.insert(name.clone(), Arc::new(Mutex::new(bytes)));
         }
         Self::with(left)
@@ -150,7 +163,7 @@ fn some_sectors(file: &Bytes, seed: u64) -> Vec<u8> {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        if random % 2 == 0 {
+        if random.is_multiple_of(2) {
             let at = index * SECTOR;
             let end = at + sector.len();
             bytes.resize(bytes.len().max(end), 0);
@@ -162,7 +175,7 @@ fn some_sectors(file: &Bytes, seed: u64) -> Vec<u8> {
 
 impl Disk for FaultDisk {
     fn create_folder(&self) -> io::Result<()> {
-        self.count()
+        self.sync_folder()
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -250,13 +263,17 @@ impl DiskFile for FaultFile {
         let end = (at + data.len()).max(bytes.now.len());
         bytes.now.resize(end, 0);
         bytes.now[at..at + data.len()].copy_from_slice(&data);
+        bytes.dirty.push(at..at + data.len());
         result
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.count()?;
+        let result = self.disk.count();
         let mut bytes = self.bytes.lock().unwrap();
-        bytes.synced = bytes.now.clone();
-        Ok(())
+        match &result {
+            Ok(()) => bytes.sync(),
+            Err(_) => bytes.dirty.clear(),
+        }
+        result
     }
 }

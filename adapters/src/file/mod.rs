@@ -1,0 +1,61 @@
+#![doc = include_str!("docs.md")]
+
+use async_trait::async_trait;
+use pillarbox_runtime::adapter::{
+    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, SendError, Settings,
+    SettingsError, TransportInfo,
+};
+
+use self::send::FileSender;
+use self::settings::{FileSettings, Mode};
+use crate::on_thread::on_thread;
+
+mod folder;
+mod send;
+mod settings;
+mod template;
+#[cfg(test)]
+mod template_tests;
+#[cfg(test)]
+mod tests;
+
+/// The kind `file`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FileKind;
+
+/// Checked settings of a file route.
+#[derive(Debug)]
+struct Checked(FileSettings);
+
+fn info(mode: Mode) -> TransportInfo {
+    let safety = match mode {
+        Mode::CreateNew | Mode::Overwrite => DoubleSafety::Keyed(None),
+        Mode::Append => DoubleSafety::AtLeastOnce,
+    };
+    TransportInfo {
+        kind: "file",
+        name: "File",
+        version: env!("CARGO_PKG_VERSION"),
+        description: "Writes each message as a file of a folder, durably and in one step",
+        capabilities: Capabilities::default().double_safety(safety).streams(),
+        uri_prefixes: &["file://"],
+    }
+}
+
+impl AdapterKind for FileKind {
+    fn describe(&self) -> TransportInfo {
+        info(Mode::CreateNew)
+    }
+
+    fn check(&self, settings: &Settings) -> Result<Box<dyn CheckedSettings>, SettingsError> {
+        Ok(Box::new(Checked(FileSettings::check(settings)?)))
+    }
+}
+
+#[async_trait]
+impl CheckedSettings for Checked {
+    async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
+        let settings = self.0.clone();
+        Ok(Adapter::blocking(on_thread(move || FileSender::open(settings)).await?))
+    }
+}

@@ -1,0 +1,69 @@
+//! Values that may be secret: given as they are, or by reference, and never printed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Secret {
+    /// It is in the settings.
+    Plain(String),
+    /// It is in the environment, under this name.
+    Env(String),
+    /// It is in this file, without the line's end.
+    File(PathBuf),
+}
+
+impl Secret {
+    /// Reads `env:NAME`, `file:PATH`, or else the value itself.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix("env:") {
+            let possible = !name.is_empty() && !name.contains(['=', '\0']);
+            let hint = "name the environment's variable after \"env:\"";
+            return if possible { Ok(Self::Env(name.to_owned())) } else { Err(hint.to_owned()) };
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            let possible = !path.is_empty() && !path.contains('\0');
+            return if possible {
+                Ok(Self::File(PathBuf::from(path)))
+            } else {
+                Err("name the file after \"file:\"".to_owned())
+            };
+        }
+        Ok(Self::Plain(text.to_owned()))
+    }
+
+    /// Whether the settings only refer to the value.
+    pub(super) const fn is_reference(&self) -> bool {
+        !matches!(self, Self::Plain(_))
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    /// Which variable or file cannot be read; never the value.
+    pub(super) fn resolve(&self) -> Result<String, String> {
+        match self {
+            Self::Plain(value) => Ok(value.clone()),
+            Self::Env(name) => std::env::var(name).map_err(|_| {
+                format!("the environment's variable {name:?} is not set; set it, or correct the name")
+            }),
+            Self::File(path) => std::fs::read_to_string(path)
+                .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+                .map_err(|error| format!("the file {} cannot be read: {error}", path.display())),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(_) => f.write_str("[redacted]"),
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Sends messages as requests.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::Response;
+use http::header::{HeaderMap, HeaderValue};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Error as ClientError;
+use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, TransportInfo};
+use pillarbox_store::Clock;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{self, Judge};
+use super::connect::{self, Pool};
+use super::info;
+use super::request::Blank;
+use super::settings::HttpSettings;
+use crate::parcel::{Parcel, body_unreadable};
+
+/// How long an answer's body is waited for. Its status has decided by then.
+const ANSWER_BODY_WAIT: Duration = Duration::from_secs(2);
+/// Parts of secrets shorter than this are not looked for in answers: they would be found everywhere.
+const SECRET_BYTES_MIN: usize = 6;
+
+/// Sends each message as one request.
+pub(super) struct HttpSender {
+    pool: Pool,
+    requests: Semaphore,
+    blank: Blank,
+    judge: Judge,
+    timeout: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl HttpSender {
+    /// A sender with its secrets and certificates read. It connects at its first message.
+    ///
+    /// # Errors
+    /// Temporary: a secret or certificate cannot be read.
+    pub(super) fn open(settings: &HttpSettings, clock: Arc<dyn Clock>) -> Result<Self, SendError> {
+        let mut headers = HeaderMap::new();
+        let mut secrets = Vec::new();
+        for (name, secret) in &settings.headers {
+            let unusable = |reason: &str| SendError::temporary(format!("headers.{name}: {reason}"));
+            let value = secret.resolve().map_err(|reason| unusable(&reason))?;
+            let mut header = HeaderValue::from_str(&value)
+                .map_err(|_| unusable("the value has visible ASCII characters and spaces only"))?;
+            header.set_sensitive(secret.is_reference() || is_credential(name.as_str()));
+            if header.is_sensitive() {
+                secrets.extend(guarded(&value));
+            }
+            headers.insert(name.clone(), header);
+        }
+        // The whole of a secret before its parts.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Ok(Self {
+            pool: connect::pool(settings)?,
+            requests: Semaphore::new(settings.connections_max),
+            blank: Blank::new(settings, headers),
+            judge: Judge {
+                request: format!("{} {}", settings.method, settings.url),
+                deduplicates: settings.destination_deduplicates,
+                secrets,
+            },
+            timeout: settings.timeout,
+            clock,
+        })
+    }
+
+    /// Sends the message and waits for the answer.
+    ///
+    /// # Errors
+    /// The answer is no success, or there is none.
+    pub(super) async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), SendError> {
+        let (request, unreadable) = self.blank.fill(parcel)?;
+        // The time begins with the turn: waiting for it is no fault of the destination's.
+        let _turn =
+            self.requests.acquire().await.map_err(|error| self.failed("was not sent").caused_by(error))?;
+        let deadline = Instant::now() + self.timeout;
+        let answered = timeout_at(deadline, self.pool.request(request)).await;
+        if let Some(error) = unreadable.get() {
+            return Err(body_unreadable(error.clone()));
+        }
+        match answered {
+            Ok(Ok(response)) => self.judge(response, deadline).await,
+            Ok(Err(error)) => Err(self.unanswered(error)),
+            Err(_elapsed) => {
+                Err(self.failed(&format!("no answer within {:?} (setting timeout)", self.timeout)))
+            }
+        }
+    }
+
+    async fn judge(&self, response: Response<Incoming>, deadline: Instant) -> Result<(), SendError> {
+        let (head, body) = response.into_parts();
+        let mut kept = Vec::new();
+        let enough = deadline.min(Instant::now() + ANSWER_BODY_WAIT);
+        let _whole_or_not = timeout_at(enough, answer::read(body, &mut kept)).await;
+        self.judge.outcome(head.status, &head.headers, &kept, self.clock.as_ref())
+    }
+
+    fn unanswered(&self, error: ClientError) -> SendError {
+        let what =
+            if error.is_connect() { "cannot connect" } else { "the connection broke before the answer" };
+        self.failed(what).caused_by(error)
+    }
+
+    fn failed(&self, what: &str) -> SendError {
+        SendError::temporary(format!("{}: {what}", self.judge.request))
+    }
+}
+
+impl fmt::Debug for HttpSender {
+    /// Without anything in which there are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSender").field("request", &self.judge.request).finish_non_exhaustive()
+    }
+}
+
+impl Transport for HttpSender {
+    fn describe(&self) -> TransportInfo {
+        info(self.judge.deduplicates)
+    }
+}
+
+#[async_trait]
+impl Sender for HttpSender {
+    async fn send(&self, message: &Outgoing) -> Result<(), SendError> {
+        self.deliver(&Parcel::from(message)).await
+    }
+}
+
+/// Headers whose values are credentials even where they are written in the settings.
+fn is_credential(name: &str) -> bool {
+    let parts = ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey"];
+    parts.iter().any(|part| name.contains(part))
+}
+
+/// What of a secret must not be shown: all of it, and the credential after `Bearer` and the like.
+fn guarded(value: &str) -> impl Iterator<Item = String> + use<> {
+    let credential = value.split_once(' ').map(|(_, credential)| credential.to_owned());
+    [Some(value.to_owned()), credential].into_iter().flatten().filter(|part| part.len() >= SECRET_BYTES_MIN)
+}

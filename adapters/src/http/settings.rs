@@ -1,0 +1,295 @@
+//! What an HTTP route is configured with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Uri};
+use pillarbox_runtime::adapter::{Settings, SettingsError};
+use serde::Deserialize;
+
+use super::request::{ATTEMPT, MESSAGE_ID};
+use super::secret::Secret;
+use crate::problems::Problems;
+use crate::span;
+
+/// The most connections that can be asked for.
+const CONNECTIONS_LIMIT: u32 = 10_000;
+
+/// Which version of the protocol is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// What the destination chooses over TLS; 1.1 without.
+    Auto,
+    /// 1.1 only.
+    One,
+    /// 2 only.
+    Two,
+}
+
+/// Which of the message's headers go along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Forward {
+    /// Every one.
+    All,
+    /// Those of these names.
+    Named(Vec<String>),
+}
+
+/// A destination. Shown without its query, in which there may be secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Url(pub(super) Uri);
+
+/// Settings that were checked.
+#[derive(Debug, Clone)]
+pub(super) struct HttpSettings {
+    pub(super) url: Url,
+    pub(super) method: Method,
+    pub(super) headers: Vec<(HeaderName, Secret)>,
+    pub(super) content_type: HeaderValue,
+    pub(super) forward: Forward,
+    pub(super) connect_timeout: Duration,
+    pub(super) timeout: Duration,
+    pub(super) connections_max: usize,
+    pub(super) idempotency_header: HeaderName,
+    pub(super) version: Version,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) accept_invalid_certs: bool,
+    pub(super) destination_deduplicates: bool,
+}
+
+/// The settings as they are written.
+#[derive(Deserialize)]
+struct Written {
+    url: Option<String>,
+    method: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    content_type: Option<String>,
+    forward_headers: Option<Vec<String>>,
+    connect_timeout: Option<String>,
+    timeout: Option<String>,
+    connections_max: Option<u32>,
+    idempotency_header: Option<String>,
+    version: Option<String>,
+    ca_file: Option<String>,
+    danger_accept_invalid_certs: Option<bool>,
+    destination_deduplicates: Option<bool>,
+}
+
+impl HttpSettings {
+    /// Checks the settings without touching network, files or environment.
+    ///
+    /// # Errors
+    /// Every problem at once, each with its key.
+    pub(super) fn check(settings: &Settings) -> Result<Self, SettingsError> {
+        let written: Written = settings.parse()?;
+        let mut problems = Problems::default();
+        let url = problems.take("url", url(written.url.as_deref()));
+        let method = problems.take("method", method(written.method.as_deref()));
+        let idempotency_header =
+            problems.take("idempotency_header", idempotency_header(written.idempotency_header.as_deref()));
+        let headers = headers(&written.headers, idempotency_header.as_ref(), &mut problems);
+        let content_type = problems.take("content_type", content_type(written.content_type));
+        let forward = problems.take("forward_headers", forward(written.forward_headers));
+        let connect_timeout = problems
+            .take("connect_timeout", span::parse(written.connect_timeout.as_deref().unwrap_or("10s")));
+        let timeout = problems.take("timeout", span::parse(written.timeout.as_deref().unwrap_or("30s")));
+        let connections_max = problems.take("connections_max", connections(written.connections_max));
+        let version = problems.take("version", version(written.version.as_deref()));
+        let ca_file = written.ca_file.map(PathBuf::from);
+        let accept_invalid_certs = written.danger_accept_invalid_certs.unwrap_or(false);
+        check_tls(url.as_ref(), ca_file.as_ref(), accept_invalid_certs, &mut problems);
+        let checked = (|| {
+            Some(Self {
+                url: url?,
+                method: method?,
+                headers,
+                content_type: content_type?,
+                forward: forward?,
+                connect_timeout: connect_timeout?,
+                timeout: timeout?,
+                connections_max: connections_max?,
+                idempotency_header: idempotency_header?,
+                version: version?,
+                ca_file,
+                accept_invalid_certs,
+                destination_deduplicates: written.destination_deduplicates.unwrap_or(false),
+            })
+        })();
+        problems.finish(checked)
+    }
+}
+
+impl Url {
+    /// Whether TLS is spoken.
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.0.authority().map_or("", |authority| authority.as_str());
+        // Settings allow no user; what a destination sends as a location may have one.
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        if let Some(scheme) = self.0.scheme_str() {
+            write!(f, "{scheme}://")?;
+        }
+        write!(f, "{host}{}", self.0.path())?;
+        if self.0.query().is_some() { f.write_str("?[redacted]") } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn url(written: Option<&str>) -> Result<Url, String> {
+    let hint = "write the destination's address, \"https://example.com/in\" say";
+    let written = written.ok_or(hint)?;
+    let uri: Uri = written.parse().map_err(|error| format!("it is no address ({error}); {hint}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(format!("it begins with neither http:// nor https://; {hint}"));
+    }
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err(
+            "user and password do not belong there; set headers.authorization to \"env:NAME\"".to_owned()
+        );
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(format!("it names no host; {hint}"));
+    }
+    let port = authority.strip_prefix(uri.host().unwrap_or("")).and_then(|rest| rest.strip_prefix(':'));
+    if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Err(format!("it names no possible port; {hint}"));
+    }
+    Ok(Url(uri))
+}
+
+fn method(written: Option<&str>) -> Result<Method, String> {
+    match written.unwrap_or("POST") {
+        "POST" => Ok(Method::POST),
+        "PUT" => Ok(Method::PUT),
+        "PATCH" => Ok(Method::PATCH),
+        "DELETE" => Ok(Method::DELETE),
+        other => Err(format!("{other:?} is none of POST, PUT, PATCH and DELETE")),
+    }
+}
+
+fn headers(
+    written: &BTreeMap<String, String>,
+    idempotency: Option<&HeaderName>,
+    problems: &mut Problems,
+) -> Vec<(HeaderName, Secret)> {
+    let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
+    for (name, value) in written {
+        let key = format!("headers.{name}");
+        let value = problems.take(&key, header_value(value));
+        let name = problems.take(&key, header_name(name, idempotency));
+        if let Some((name, value)) = name.zip(value) {
+            if headers.iter().any(|(have, _)| *have == name) {
+                problems.add(&key, "there are two settings for this header; remove one");
+            }
+            headers.push((name, value));
+        }
+    }
+    headers
+}
+
+fn header_value(text: &str) -> Result<Secret, String> {
+    let value = Secret::parse(text)?;
+    match &value {
+        Secret::Plain(text) if HeaderValue::from_str(text).is_err() => {
+            Err("a header's value has visible ASCII characters and spaces only".to_owned())
+        }
+        _ => Ok(value),
+    }
+}
+
+fn header_name(text: &str, idempotency: Option<&HeaderName>) -> Result<HeaderName, String> {
+    let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| "it is no header's name".to_owned())?;
+    let made = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::EXPECT,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        MESSAGE_ID,
+        ATTEMPT,
+    ];
+    if name == header::CONTENT_TYPE {
+        return Err("use the setting `content_type`".to_owned());
+    }
+    if made.contains(&name) || idempotency == Some(&name) {
+        return Err("this header is made for every request; remove it".to_owned());
+    }
+    Ok(name)
+}
+
+fn idempotency_header(written: Option<&str>) -> Result<HeaderName, String> {
+    header_name(written.unwrap_or("idempotency-key"), None)
+}
+
+fn content_type(written: Option<String>) -> Result<HeaderValue, String> {
+    let written = written.unwrap_or_else(|| "application/octet-stream".to_owned());
+    match HeaderValue::try_from(written) {
+        Ok(value) if value.as_bytes().contains(&b'/') => Ok(value),
+        _ => Err("it is no media type; write \"application/json\", say".to_owned()),
+    }
+}
+
+fn forward(written: Option<Vec<String>>) -> Result<Forward, String> {
+    let Some(names) = written else {
+        return Ok(Forward::All);
+    };
+    if names.iter().any(|name| name == "*") {
+        return Ok(Forward::All);
+    }
+    match names.iter().find(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
+        Some(bad) => Err(format!("{bad:?} is no header's name; list names, or [\"*\"] for all")),
+        None => Ok(Forward::Named(names.iter().map(|name| name.to_ascii_lowercase()).collect())),
+    }
+}
+
+fn connections(written: Option<u32>) -> Result<usize, String> {
+    match written.unwrap_or(16) {
+        count @ 1..=CONNECTIONS_LIMIT => Ok(count as usize),
+        _ => Err(format!("write a number from 1 to {CONNECTIONS_LIMIT}")),
+    }
+}
+
+fn version(written: Option<&str>) -> Result<Version, String> {
+    match written.unwrap_or("auto") {
+        "auto" => Ok(Version::Auto),
+        "1.1" => Ok(Version::One),
+        "2" => Ok(Version::Two),
+        other => Err(format!("{other:?} is none of \"auto\", \"1.1\" and \"2\"")),
+    }
+}
+
+fn check_tls(url: Option<&Url>, ca_file: Option<&PathBuf>, accept_invalid: bool, problems: &mut Problems) {
+    let plain = url.is_some_and(|url| !url.is_tls());
+    if ca_file.is_some_and(|path| path.as_os_str().is_empty()) {
+        problems.add("ca_file", "name a file with certificates in PEM form");
+    }
+    if ca_file.is_some() && plain {
+        problems.add("ca_file", "it is for https:// only; remove it or correct the address");
+    }
+    if accept_invalid && plain {
+        problems.add("danger_accept_invalid_certs", "it is for https:// only; remove it");
+    }
+    if accept_invalid && ca_file.is_some() {
+        problems.add("danger_accept_invalid_certs", "with it `ca_file` has no effect; remove one of the two");
+    }
+}
