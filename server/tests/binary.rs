@@ -1,5 +1,7 @@
 //! The program itself: what it prints, how it ends, and that nothing is lost on the way.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -81,7 +83,8 @@ impl Place {
     }
 
     fn serve(&self) -> Serving {
-        let mut child = self.command(&["serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            self.command(&["serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -170,7 +173,9 @@ fn suspended_deliveries_are_settled_after_the_server_has_gone() {
     assert_eq!(done["terminated"][0]["reason"], "too late");
     let (code, error) = place.fail(&["resume", "2"]);
     assert_eq!(code, 1);
-    assert!(error.contains("1 of 1 could not be resumed") && error.contains("2: the delivery 2 is terminated"));
+    assert!(
+        error.contains("1 of 1 could not be resumed") && error.contains("2: the delivery 2 is terminated")
+    );
     assert_eq!(place.json(&["pause", "down", "--json"])["paused"], true);
     assert_eq!(place.json(&["unpause", "down", "--json"])["paused"], false);
 }
@@ -202,7 +207,10 @@ fn wrong_configurations_are_told_with_their_place() {
 fn a_good_configuration_is_told() {
     let place = Place::new(CONFIG);
     let checked = place.json(&["check-config", "--json"]);
-    assert_eq!((checked["ok"].as_bool(), checked["ports"][1]["primary"].as_str()), (Some(true), Some("http")));
+    assert_eq!(
+        (checked["ok"].as_bool(), checked["ports"][1]["primary"].as_str()),
+        (Some(true), Some("http"))
+    );
 }
 
 #[test]
@@ -230,7 +238,10 @@ fn what_was_not_accepted_is_listed_and_fails_the_command() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
     let error = stderr(&output);
-    assert!(error.contains("1 of 2") && error.contains("large: the body is longer than the 1000 bytes"), "{error}");
+    assert!(
+        error.contains("1 of 2") && error.contains("large: the body is longer than the 1000 bytes"),
+        "{error}"
+    );
     let (code, error) = place.fail(&["submit", "nope", "small"]);
     assert!(code == 1 && error.contains("the known ports: out"), "{error}");
     let (code, error) = place.fail(&["submit", "out", "gone"]);
