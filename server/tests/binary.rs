@@ -48,7 +48,7 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
         command.args(args).current_dir(self.path()).stdin(Stdio::null());
-        for name in ["PILLARBOX_CONFIG", "PILLARBOX_SERVER", "PILLARBOX_LOG"] {
+        for name in ["PILLARBOX_CONFIG", "PILLARBOX_LOG"] {
             command.env_remove(name);
         }
         command

@@ -128,7 +128,7 @@ async fn wrong_headers_are_named() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_over_the_limit_is_413_before_it_is_read() {
     let (router, _) = open().await;
     let request = Request::post("/v1/ports/orders/messages")
