@@ -137,7 +137,8 @@ fn chunks(body: Body) -> impl Stream<Item = Result<Bytes, Problem>> + Send + Unp
         };
         Some((chunk, data))
     };
-    Box::pin(stream::unfold(body.into_data_stream(), next))
+    // Fused: who discards the rest may come when there is none.
+    Box::pin(stream::unfold(body.into_data_stream(), next)).fuse()
 }
 
 /// A request's whole body, where it is JSON of limited length.
