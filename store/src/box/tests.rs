@@ -1,5 +1,7 @@
 //! The box as its callers see it, over the journal unless the test says otherwise.
 
+mod faults;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -289,7 +291,6 @@ async fn a_box_committing_inline_behaves_the_same() {
 async fn watchers_hear_of_what_becomes_ready() {
     let mailbox = with_port(BoxConfig::in_memory(), false).await;
     let mut watch = mailbox.watch(&port("orders")).unwrap();
-    let heard = tokio::spawn(async move { watch.changed().await });
-    submit(&mailbox, b"x").await;
-    heard.await.unwrap();
+    let (_, ()) = tokio::join!(submit(&mailbox, b"x"), watch.changed());
+    let (_, ()) = tokio::join!(submit(&mailbox, b"y"), watch.changed());
 }
