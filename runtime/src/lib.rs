@@ -27,7 +27,8 @@ mod tasks;
 mod ticket;
 mod wrap;
 
-#[cfg(all(test, feature = "fake-store"))]
+#[cfg(test)]
+#[cfg(feature = "fake-store")]
 mod tests;
 
 pub use drain::DrainReport;
