@@ -28,7 +28,6 @@ mod ticket;
 mod wrap;
 
 #[cfg(test)]
-#[cfg(feature = "fake-store")]
 mod tests;
 
 pub use drain::DrainReport;
