@@ -120,6 +120,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The most operations a batch may have.
+    pub const OPS_MAX: usize = 65_536;
+
     /// An empty batch. Give a new id to each; the same id says "the same batch again".
     pub fn new(id: BatchId) -> Self {
         Self { id, ops: Vec::new(), all_or_none: false, durability: Durability::Flushed }

@@ -79,7 +79,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// results of then are returned.
     ///
     /// # Errors
-    /// - [`crate::ErrorKind::Invalid`]: nothing was applied; a body or the batch is larger than the box allows.
+    /// - [`crate::ErrorKind::Invalid`]: nothing was applied; a body is longer than the box allows, the batch has more
+    ///   than [`Batch::OPS_MAX`] operations, or it has more than 512 MiB of bodies that were not put in ahead.
     /// - [`crate::ErrorKind::Full`]: nothing was applied; make room and commit the same batch again.
     /// - [`crate::ErrorKind::Unavailable`]: the outcome is unknown and the box has stopped; reopen it and commit
     ///   the same batch again, it is applied once.

@@ -133,7 +133,8 @@ impl Ledger {
             started: note.started,
             took: note.took,
             outcome,
-            failure: note.failure.clone(),
+            // Whoever made it may have passed by the bound of `Failure::new`.
+            failure: note.failure.clone().map(|failure| Failure::new(failure.permanent, failure.chain)),
         };
         keys::attempt::write(with.writes, number, &attempt);
         if let Some(row) = self.deliveries.get_mut(number) {
