@@ -80,7 +80,8 @@ pub enum Op {
         /// Why.
         reason: String,
     },
-    /// Make a port known, or change what is known of it.
+    /// Make a port known, or change what is known of it. Where it has no backup route any more, what waits there goes
+    /// back to the primary with its full budget.
     DefinePort {
         /// Its name.
         port: PortName,

@@ -108,9 +108,12 @@ impl Model {
             }
             Op::Hold { .. } | Op::Resume { .. } | Op::Terminate { .. } => self.administer(op)?,
             Op::DefinePort { port, spec } => {
-                let port = self.ports.entry(port.clone()).or_default();
-                port.defined = true;
-                port.backup = spec.backup;
+                let known = self.ports.entry(port.clone()).or_default();
+                known.defined = true;
+                known.backup = spec.backup;
+                if !spec.backup {
+                    self.leave_backup(port);
+                }
             }
             Op::RetirePort { port } => self.port(port)?.defined = false,
             Op::PausePort { port } => self.port(port)?.paused = true,
@@ -118,6 +121,17 @@ impl Model {
             other => unreachable!("the model does not know {other:?}"),
         }
         Ok(OpResult::Applied)
+    }
+
+    fn leave_backup(&mut self, port: &PortName) {
+        use DeliveryState::{Ready, RetryWait};
+        let waits = |d: &&mut ModelDelivery| matches!(d.state, Ready | RetryWait) && d.route == Route::Backup;
+        for delivery in self.deliveries.values_mut().filter(|d| d.port == *port).filter(waits) {
+            delivery.state = Ready;
+            delivery.route = Route::Primary;
+            delivery.on_route = 0;
+            delivery.committed = None;
+        }
     }
 
     fn submit(

@@ -341,3 +341,22 @@ async fn what_an_adapter_says_is_cut_to_its_bound() {
     assert_eq!(detail.info.reason.unwrap().len(), Failure::BYTES_MAX);
     assert_eq!(detail.attempts[0].failure.as_ref().unwrap().text().len(), Failure::BYTES_MAX);
 }
+
+/// Found by the conformance suite: what the same group had just moved there was left behind.
+#[tokio::test]
+async fn a_port_that_loses_its_backup_route_sends_everything_by_its_primary() {
+    let mailbox = with_port(BoxConfig::in_memory(), true).await;
+    for _ in 0..2 {
+        submit(&mailbox, b"x").await;
+    }
+    let leased = mailbox.lease(&want("orders")).await.unwrap();
+    let first = Batch::new(ids().batch()).move_to_backup(leased[0].lease, failed("no"));
+    assert!(mailbox.commit(&first).await.unwrap().all_applied());
+    let both = Batch::new(ids().batch())
+        .move_to_backup(leased[1].lease, failed("no"))
+        .define_port(&port("orders"), PortSpec { backup: false });
+    assert!(mailbox.commit(&both).await.unwrap().all_applied());
+    let leased = mailbox.lease(&want("orders")).await.unwrap();
+    let on_route: Vec<_> = leased.iter().map(|leased| (leased.route, leased.attempts_on_route)).collect();
+    assert_eq!(on_route, [(Route::Primary, 0), (Route::Primary, 0)]);
+}
