@@ -20,7 +20,7 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Once the files have so many bytes, no more are taken.
 const ALL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Fewer files than this are sent several times, under ids of their own: a kill should find many under way.
-const MESSAGES_MIN: usize = 2_000;
+const MESSAGES_MIN: usize = 6_000;
 
 /// A file to be sent.
 #[derive(Debug, Clone)]

@@ -173,7 +173,6 @@ async fn send(
         submit::submit_all(messages, &known, standing),
         kill::kill_midway(&scene, server, messages.len()),
     )?;
-    show.step("Submitted", &format!("{} messages, each acknowledged", submissions.acknowledged));
     let remote = server.remote().clone();
     let counts = settle::wait_until_quiet(&remote).await?;
     let suspended = counts.suspended;

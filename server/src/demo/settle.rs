@@ -8,6 +8,7 @@ use pillarbox_store::{Counts, DeliveryState, Filter, PortName};
 use super::stage::PORT;
 use crate::backend::{Backend, Remote};
 use crate::failure::Failure;
+use crate::service::PAGE_MAX;
 use crate::wire::PortList;
 
 /// The pause between two looks at the counts.
@@ -45,9 +46,8 @@ pub(super) async fn wait_until_quiet(remote: &Remote) -> Result<Counts, Failure>
 pub(super) async fn resume_suspended(remote: &Remote) -> Result<usize, Failure> {
     let port = PortName::new(PORT).map_err(|error| Failure::new(error.to_string()))?;
     let backend = Backend::Remote(Box::new(remote.clone()));
-    let mut filter = Filter::default();
-    filter.port = Some(port);
-    filter.state = Some(DeliveryState::Suspended);
+    let state = Some(DeliveryState::Suspended);
+    let mut filter = Filter { port: Some(port), state, limit: PAGE_MAX, ..Filter::default() };
     let mut resumed = 0;
     loop {
         let page = backend.deliveries(&filter).await?;

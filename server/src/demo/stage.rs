@@ -150,7 +150,7 @@ mod tests {
         for folder in ["/a", "/with \"quotes\" and \\", "/ümläut's\t"] {
             let folder = Path::new(folder);
             let text = config(EngineKind::Sled, folder, "http://127.0.0.1:9/in", folder).unwrap();
-            let config = crate::config::check(&text, &kinds).unwrap();
+            let config = crate::config::check("pillarbox.toml", &text, &kinds).unwrap();
             assert_eq!(config.mailbox.data, folder);
             assert_eq!(config.mailbox.engine, EngineKind::Sled);
             assert_eq!(config.ports[0].primary.retry.attempts, ATTEMPTS);
