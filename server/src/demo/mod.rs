@@ -19,6 +19,7 @@ mod verify;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use pillarbox_runtime::Tasks;
 use pillarbox_store::IdSource;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -53,10 +54,11 @@ pub(crate) async fn run(options: &Options, output: Output) -> Result<(), Failure
     }
     let launch = Launch::new(&stage)?;
     let done = tokio::select! {
+        biased;
+        interrupted = interrupted() => return Err(interrupted),
         done = Box::pin(tokio::time::timeout(RUN_MAX, perform(options, &stage, &launch, &show))) => {
             done.unwrap_or_else(|_| Err(Failure::new(format!("the demo is not over after {RUN_MAX:?}"))))
         }
-        interrupted = interrupted() => return Err(interrupted),
     };
     let report = match done {
         Ok(report) => report,
@@ -99,7 +101,8 @@ async fn interrupted() -> Failure {
 
 async fn perform(options: &Options, stage: &Stage, launch: &Launch, show: &Show) -> Result<Report, Failure> {
     let seed = options.seed.unwrap_or_else(|| IdSource::system().random() >> 32);
-    let (sources, messages) = collect(options, stage, show, seed)?;
+    let sources = collect(options, stage, show).await?;
+    let messages = sources.messages(seed);
     let destination = Destination::start(Fates::new(seed)).await?;
     stage.write_config(options.engine, &destination.url())?;
     show.step(
@@ -128,12 +131,7 @@ async fn perform(options: &Options, stage: &Stage, launch: &Launch, show: &Show)
     Ok(Report::new(&Run { seed, engine, files: sources.files.len(), bad_end, took, findings, ..sent }))
 }
 
-fn collect(
-    options: &Options,
-    stage: &Stage,
-    show: &Show,
-    seed: u64,
-) -> Result<(Sources, Vec<Message>), Failure> {
+async fn collect(options: &Options, stage: &Stage, show: &Show) -> Result<Sources, Failure> {
     let folder = match &options.folder {
         Some(folder) => folder.clone(),
         None => {
@@ -142,19 +140,23 @@ fn collect(
             files::default_folder(&current)
         }
     };
-    let sources = files::collect(&folder, options.files, &stage.copies())?;
-    let messages = sources.messages(seed);
+    let name = folder.display().to_string();
+    let (most, copies) = (options.files, stage.copies());
+    // Aside, so that a signal is heard however large the folder is.
+    let collecting = Tasks::new().spawn_blocking(move || files::collect(&folder, most, &copies));
+    let collected = collecting.await.ok().flatten();
+    let sources = collected.ok_or_else(|| Failure::new(format!("{name} could not be collected")))??;
     let times = match sources.rounds() {
         1 => String::new(),
-        rounds => format!(", each {rounds} times: {} messages", messages.len()),
+        rounds => format!(", each {rounds} times: {} messages", rounds * sources.files.len()),
     };
     let without = match sources.passed_over {
         0 => String::new(),
         count => format!(" ({count} passed over: unreadable, too long or too many)"),
     };
     let (count, bytes) = (sources.files.len(), ByteSize(sources.bytes()));
-    show.step("Collected", &format!("{count} files, {bytes}, of {}{without}{times}", folder.display()));
-    Ok((sources, messages))
+    show.step("Collected", &format!("{count} files, {bytes}, of {name}{without}{times}"));
+    Ok(sources)
 }
 
 /// From the first submission until the box has nothing left to do.
