@@ -71,6 +71,8 @@ pub enum Command {
     Unpause(PortArg),
     /// Check the configuration without opening anything
     CheckConfig,
+    /// See it work: a folder of files, a destination that fails at random, and a server that is killed midway
+    Demo(crate::demo::Options),
 }
 
 /// `serve`.
