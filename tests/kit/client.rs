@@ -26,7 +26,6 @@ impl Answer {
     ///
     /// # Panics
     /// It is not.
-    #[must_use]
     pub fn json(&self) -> Value {
         match serde_json::from_slice(&self.bytes) {
             Ok(value) => value,
@@ -41,7 +40,6 @@ impl Answer {
     ///
     /// # Panics
     /// It has another one.
-    #[must_use]
     pub fn expect(&self, status: u16) -> Value {
         let text = String::from_utf8_lossy(&self.bytes);
         assert_eq!(self.status, status, "the answer: {text}");
@@ -52,7 +50,6 @@ impl Answer {
     ///
     /// # Panics
     /// It is none, or another one.
-    #[must_use]
     pub fn problem(&self, status: u16, name: &str) -> Value {
         let problem = self.expect(status);
         let kind = self.headers.get("content-type").and_then(|kind| kind.to_str().ok());

@@ -263,7 +263,6 @@ impl Ran {
     ///
     /// # Panics
     /// It did not.
-    #[must_use]
     pub fn ok(&self) -> &str {
         assert_eq!(self.code, Some(0), "{self:?}");
         &self.stdout
@@ -273,7 +272,6 @@ impl Ran {
     ///
     /// # Panics
     /// It did not, or this is no JSON.
-    #[must_use]
     pub fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.any_json()
@@ -283,7 +281,6 @@ impl Ran {
     ///
     /// # Panics
     /// This is no JSON.
-    #[must_use]
     pub fn any_json(&self) -> Value {
         let parsed = serde_json::from_str(&self.stdout);
         assert!(parsed.is_ok(), "the output is JSON: {self:?}");
