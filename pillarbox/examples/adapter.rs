@@ -1,4 +1,5 @@
 //! An adapter of one's own: prints each message to standard output.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! A box inside a service: submit a message, have it written to a file, see how it ended.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -27,7 +27,7 @@ pub struct DrainReport {
     pub hung: Vec<LaneName>,
 }
 
-/// Drains. Takes at most `deadline` and [`GRACE`].
+/// Drains. Takes at most `deadline` and twice [`GRACE`].
 pub(crate) async fn drain(core: &Arc<Core>, lanes: &[Arc<Lane>], deadline: Duration) -> DrainReport {
     let completed = core.completed.load(Ordering::Relaxed);
     let released = core.released.load(Ordering::Relaxed);

@@ -27,7 +27,7 @@ mod tasks;
 mod ticket;
 mod wrap;
 
-#[cfg(all(test, feature = "fake-store"))]
+#[cfg(test)]
 mod tests;
 
 pub use drain::DrainReport;

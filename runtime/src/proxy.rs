@@ -25,9 +25,9 @@ pub enum ProxyError {
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum CompletionError {
-    /// The box did not take it. Of kind `Full` (there was no room for as long as the leases or the drain lasted):
-    /// nothing was applied and the adapter has its messages still. Of any other kind: the outcome is unknown and the
-    /// messages are no longer the adapter's.
+    /// The box did not take it. Of kind `Full`: nothing was applied, and there was no room until the first of the
+    /// leases ended or the drain's deadline came. Of any other kind: the outcome is unknown. Either way drop the
+    /// messages: the engine sees to it that those whose outcome is not recorded are sent again.
     #[error("the box did not record the outcomes")]
     Store(#[source] Error),
     /// The runtime ended while the outcomes were on their way: unknown whether they were recorded.

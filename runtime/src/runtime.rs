@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    Batch, Body, Clock, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult, PortName,
-    PortSpec, Refusal, Route, Store, SystemClock,
+    Batch, Body, Clock, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult,
+    PortName, PortSpec, Refusal, Route, Store, SystemClock,
 };
 
 use crate::core::{Core, Phase};

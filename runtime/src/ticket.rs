@@ -62,7 +62,8 @@ impl Ticket {
         let span = tracing::info_span!(
             parent: None,
             "attempt",
-            message = %leased.message.id,
+            // Not `message`: subscribers take that name for the event's text.
+            message_id = %leased.message.id,
             delivery = %leased.lease.delivery(),
             port = %leased.port,
             route = leased.route.as_str(),

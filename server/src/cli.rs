@@ -32,7 +32,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "PILLARBOX_CONFIG")]
     pub config: Option<PathBuf>,
     /// Talk to this server, http://HOST:PORT
-    #[arg(long, global = true, value_name = "URL", env = "PILLARBOX_SERVER", conflicts_with = "data")]
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "data")]
     pub server: Option<String>,
     /// Where the server's token is: env:NAME or file:PATH [default: the configuration's]
     #[arg(long, global = true, value_name = "REFERENCE", value_parser = SecretRef::parse)]
@@ -71,6 +71,8 @@ pub enum Command {
     Unpause(PortArg),
     /// Check the configuration without opening anything
     CheckConfig,
+    /// See it work: a folder of files, a destination that fails at random, and a server that is killed midway
+    Demo(crate::demo::Options),
 }
 
 /// `serve`.

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod failure;
 pub mod output;
 pub mod problem;

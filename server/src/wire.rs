@@ -333,6 +333,8 @@ pub struct Health {
     pub box_id: String,
     /// The box's engine.
     pub engine: String,
+    /// The longest body it takes.
+    pub body_bytes_max: u64,
     /// What tells the box's data folder from others on the same machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,

@@ -80,7 +80,8 @@ pub enum Op {
         /// Why.
         reason: String,
     },
-    /// Make a port known, or change what is known of it.
+    /// Make a port known, or change what is known of it. Where it has no backup route any more, what waits there goes
+    /// back to the primary with its full budget.
     DefinePort {
         /// Its name.
         port: PortName,
@@ -120,6 +121,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The most operations a batch may have.
+    pub const OPS_MAX: usize = 65_536;
+
     /// An empty batch. Give a new id to each; the same id says "the same batch again".
     pub fn new(id: BatchId) -> Self {
         Self { id, ops: Vec::new(), all_or_none: false, durability: Durability::Flushed }

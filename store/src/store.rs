@@ -1,10 +1,12 @@
 //! The one trait through which everybody uses a box.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::{
     Batch, BodyWriter, BoxId, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error,
@@ -25,28 +27,46 @@ pub struct Filter {
 }
 
 /// Tells that something about a port changed: deliveries became ready, a due time moved, it was paused or unpaused.
-#[derive(Debug, Clone)]
-pub struct Watch(watch::Receiver<u64>);
+#[derive(Debug)]
+pub struct Watch {
+    changes: Arc<Changes>,
+    seen: u64,
+}
+
+/// A port's changes, counted, and those who wait for the next one. They are woken in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    count: AtomicU64,
+    waiting: Notify,
+}
+
+impl Changes {
+    pub(crate) fn announce(&self) {
+        self.count.fetch_add(1, Ordering::Release);
+        self.waiting.notify_waiters();
+    }
+
+    pub(crate) fn watch(self: &Arc<Self>) -> Watch {
+        Watch { changes: self.clone(), seen: self.count.load(Ordering::Acquire) }
+    }
+}
 
 impl Watch {
-    pub(crate) fn new(receiver: watch::Receiver<u64>) -> Self {
-        Self(receiver)
-    }
-
-    /// A watch that tells of the changes of `receiver`'s value: for stores of other crates.
-    #[must_use]
-    pub fn from_receiver(receiver: watch::Receiver<u64>) -> Self {
-        Self(receiver)
-    }
-
-    /// Returns after the next change; at once if there was one since the last call. Never returns false news
-    /// late: a change between two calls is not missed. After the box is closed or has failed it returns at once.
+    /// Returns after the next change; at once if there was one since the last call. A change between two calls is
+    /// not missed. It also returns when the box is closed or has failed: the next call to the box tells why.
     ///
     /// # Cancel
     /// A dropped call misses nothing.
     pub async fn changed(&mut self) {
-        // A dropped sender means the box is gone: the caller's next call tells it why.
-        let _gone = self.0.changed().await;
+        loop {
+            let next = self.changes.waiting.notified();
+            let count = self.changes.count.load(Ordering::Acquire);
+            if count != self.seen {
+                self.seen = count;
+                return;
+            }
+            next.await;
+        }
     }
 }
 
@@ -79,7 +99,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// results of then are returned.
     ///
     /// # Errors
-    /// - [`crate::ErrorKind::Invalid`]: nothing was applied; a body or the batch is larger than the box allows.
+    /// - [`crate::ErrorKind::Invalid`]: nothing was applied; a body is longer than the box allows, the batch has more
+    ///   than [`Batch::OPS_MAX`] operations, or it has more than 512 MiB of bodies that were not put in ahead.
     /// - [`crate::ErrorKind::Full`]: nothing was applied; make room and commit the same batch again.
     /// - [`crate::ErrorKind::Unavailable`]: the outcome is unknown and the box has stopped; reopen it and commit
     ///   the same batch again, it is applied once.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use pillarbox_store::{
-    AttemptNote, AttemptOutcome, Batch, BatchId, Counts, DeliveryId, DeliveryState, Lease, MessageId, Op,
-    OpResult, PortName, Refusal, Route, Timestamp,
+    AttemptNote, AttemptOutcome, Batch, BatchId, Counts, DeliveryId, DeliveryState, Lease, Message,
+    MessageId, Op, OpResult, PortName, Refusal, Route, Timestamp,
 };
 
 /// One delivery.
@@ -95,109 +95,148 @@ impl Model {
     fn apply(&mut self, op: &Op, chosen: &OpResult, now: Timestamp) -> Result<OpResult, Refusal> {
         match op {
             Op::Submit { message, ports, not_before } => {
-                if let Some((first, _)) = self.deliveries.iter().find(|(_, d)| d.message == message.id) {
-                    return Err(Refusal::Duplicate { first: *first });
-                }
-                let unique: std::collections::BTreeSet<_> = ports.iter().collect();
-                if ports.is_empty() || unique.len() != ports.len() {
-                    return Err(Refusal::BadPorts);
-                }
-                if !ports.iter().all(|port| self.ports.get(port).is_some_and(|port| port.defined)) {
-                    return Err(Refusal::NoSuchPort);
-                }
-                // An all-or-none batch that is void chose no numbers: any free ones do, they are undone.
-                let free = self.deliveries.keys().last().map_or(1, |last| last.number() + 1);
-                let first = match chosen {
-                    OpResult::Submitted { first } => first.number(),
-                    _ => free,
-                };
-                assert!(first >= free, "numbers rise: {first} after {free}");
-                for (place, port) in (0..).zip(ports) {
-                    self.deliveries
-                        .insert(DeliveryId::new(first + place), new(message.id, port, *not_before));
-                }
-                let body = message.body.to_bytes().expect("a test's body is in memory");
-                self.bodies.insert(message.id, body.to_vec());
-                return Ok(OpResult::Submitted { first: DeliveryId::new(first) });
+                return self.submit(message, ports, *not_before, chosen);
             }
-            Op::Delete { lease, attempt } => {
+            Op::Delete { lease, .. }
+            | Op::Resubmit { lease, .. }
+            | Op::MoveToBackup { lease, .. }
+            | Op::Suspend { lease, .. } => {
+                self.settle(op, lease, now)?;
                 let delivery = self.owned(lease)?;
+                delivery.lease = None;
+                delivery.committed = None;
+            }
+            Op::Hold { .. } | Op::Resume { .. } | Op::Terminate { .. } => self.administer(op)?,
+            Op::DefinePort { port, spec } => {
+                let known = self.ports.entry(port.clone()).or_default();
+                known.defined = true;
+                known.backup = spec.backup;
+                if !spec.backup {
+                    self.leave_backup(port);
+                }
+            }
+            Op::RetirePort { port } => self.port(port)?.defined = false,
+            Op::PausePort { port } => self.port(port)?.paused = true,
+            Op::UnpausePort { port } => self.port(port)?.paused = false,
+            other => unreachable!("the model does not know {other:?}"),
+        }
+        Ok(OpResult::Applied)
+    }
+
+    fn leave_backup(&mut self, port: &PortName) {
+        use DeliveryState::{Ready, RetryWait};
+        let waits = |d: &&mut ModelDelivery| matches!(d.state, Ready | RetryWait) && d.route == Route::Backup;
+        for delivery in self.deliveries.values_mut().filter(|d| d.port == *port).filter(waits) {
+            delivery.state = Ready;
+            delivery.route = Route::Primary;
+            delivery.on_route = 0;
+            delivery.committed = None;
+        }
+    }
+
+    fn submit(
+        &mut self,
+        message: &Message,
+        ports: &[PortName],
+        not_before: Option<Timestamp>,
+        chosen: &OpResult,
+    ) -> Result<OpResult, Refusal> {
+        if let Some((first, _)) = self.deliveries.iter().find(|(_, d)| d.message == message.id) {
+            return Err(Refusal::Duplicate { first: *first });
+        }
+        let unique: std::collections::BTreeSet<_> = ports.iter().collect();
+        if ports.is_empty() || unique.len() != ports.len() {
+            return Err(Refusal::BadPorts);
+        }
+        if !ports.iter().all(|port| self.ports.get(port).is_some_and(|port| port.defined)) {
+            return Err(Refusal::NoSuchPort);
+        }
+        // An all-or-none batch that is void chose no numbers: any free ones do, they are undone.
+        let free = self.deliveries.keys().last().map_or(1, |last| last.number() + 1);
+        let first = match chosen {
+            OpResult::Submitted { first } => first.number(),
+            _ => free,
+        };
+        assert!(first >= free, "numbers rise: {first} after {free}");
+        for (place, port) in (0..).zip(ports) {
+            self.deliveries.insert(DeliveryId::new(first + place), new(message.id, port, not_before));
+        }
+        let body = message.body.to_bytes().expect("a test's body is in memory");
+        self.bodies.insert(message.id, body.to_vec());
+        Ok(OpResult::Submitted { first: DeliveryId::new(first) })
+    }
+
+    /// What the holder of a lease decides.
+    fn settle(&mut self, op: &Op, lease: &Lease, now: Timestamp) -> Result<(), Refusal> {
+        let (port, route) = {
+            let delivery = self.owned(lease)?;
+            (delivery.port.clone(), delivery.route)
+        };
+        if let Op::MoveToBackup { .. } = op {
+            if route == Route::Backup {
+                return Err(Refusal::OnBackup);
+            }
+            if !self.ports.get(&port).is_some_and(|port| port.backup) {
+                return Err(Refusal::NoBackup);
+            }
+        }
+        let delivery = self.owned(lease)?;
+        match op {
+            Op::Delete { attempt, .. } => {
                 charge(delivery, attempt.as_ref(), AttemptOutcome::Delivered);
                 delivery.state = DeliveryState::Done;
             }
-            Op::Resubmit { lease, at, attempt, .. } => {
-                let delivery = self.owned(lease)?;
+            Op::Resubmit { at, attempt, .. } => {
                 charge(delivery, attempt.as_ref(), AttemptOutcome::Resubmitted);
                 delivery.state = if *at > now { DeliveryState::RetryWait } else { DeliveryState::Ready };
                 delivery.due = *at;
             }
-            Op::MoveToBackup { lease, attempt } => {
-                let (port, route) = {
-                    let delivery = self.owned(lease)?;
-                    (delivery.port.clone(), delivery.route)
-                };
-                if route == Route::Backup {
-                    return Err(Refusal::OnBackup);
-                }
-                if !self.ports.get(&port).is_some_and(|port| port.backup) {
-                    return Err(Refusal::NoBackup);
-                }
-                let delivery = self.owned(lease)?;
+            Op::MoveToBackup { attempt, .. } => {
                 charge(delivery, attempt.as_ref(), AttemptOutcome::MovedToBackup);
                 delivery.state = DeliveryState::Ready;
                 delivery.route = Route::Backup;
                 delivery.on_route = 0;
             }
-            Op::Suspend { lease, reason, attempt } => {
-                let delivery = self.owned(lease)?;
+            Op::Suspend { reason, attempt, .. } => {
                 charge(delivery, attempt.as_ref(), AttemptOutcome::Suspended);
                 delivery.state = DeliveryState::Suspended;
                 delivery.reason = Some(reason.clone());
             }
+            other => unreachable!("{other:?} settles nothing"),
+        }
+        Ok(())
+    }
+
+    /// What an operator decides about a delivery that nobody works on.
+    fn administer(&mut self, op: &Op) -> Result<(), Refusal> {
+        use DeliveryState::{Ready, RetryWait, Scheduled, Suspended, Terminated};
+        let delivery = match op {
             Op::Hold { delivery, reason } => {
-                use DeliveryState::{Ready, RetryWait, Scheduled};
                 let delivery = self.in_state(*delivery, &[Ready, Scheduled, RetryWait])?;
-                delivery.state = DeliveryState::Suspended;
-                delivery.committed = None;
+                delivery.state = Suspended;
                 delivery.reason = Some(reason.clone());
+                delivery
             }
             Op::Resume { delivery } => {
-                use DeliveryState::{RetryWait, Scheduled, Suspended};
                 let delivery = self.in_state(*delivery, &[Suspended, Scheduled, RetryWait])?;
                 if delivery.state == Suspended {
                     delivery.route = Route::Primary;
                     delivery.on_route = 0;
                 }
-                delivery.state = DeliveryState::Ready;
-                delivery.committed = None;
+                delivery.state = Ready;
                 delivery.reason = None;
+                delivery
             }
             Op::Terminate { delivery, reason } => {
-                use DeliveryState::{Ready, RetryWait, Scheduled, Suspended};
                 let delivery = self.in_state(*delivery, &[Ready, Scheduled, RetryWait, Suspended])?;
-                delivery.state = DeliveryState::Terminated;
+                delivery.state = Terminated;
                 delivery.reason = Some(reason.clone());
+                delivery
             }
-            Op::DefinePort { port, spec } => {
-                let port = self.ports.entry(port.clone()).or_default();
-                port.defined = true;
-                port.backup = spec.backup;
-            }
-            Op::RetirePort { port } => self.port(port)?.defined = false,
-            Op::PausePort { port } => self.port(port)?.paused = true,
-            Op::UnpausePort { port } => self.port(port)?.paused = false,
-            other => panic!("the model does not know {other:?}"),
-        }
-        if let Op::Delete { lease, .. }
-        | Op::Resubmit { lease, .. }
-        | Op::MoveToBackup { lease, .. }
-        | Op::Suspend { lease, .. } = op
-            && let Some(delivery) = self.deliveries.get_mut(&lease.delivery())
-        {
-            delivery.lease = None;
-            delivery.committed = None;
-        }
-        Ok(OpResult::Applied)
+            other => unreachable!("{other:?} is no operator's"),
+        };
+        delivery.committed = None;
+        Ok(())
     }
 
     /// Time passes for one route, as a call to `lease` finds it.

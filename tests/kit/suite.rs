@@ -241,7 +241,10 @@ impl Run {
             let model = &self.model.deliveries[&id];
             assert_eq!((leased.attempts, leased.attempts_on_route), (model.attempts, model.on_route));
             assert_eq!(leased.message.id, model.message);
-            assert_eq!(leased.message.body.to_bytes().unwrap().to_vec(), self.model.bodies[&model.message]);
+            assert_eq!(
+                leased.message.body.to_bytes().expect("a leased body is read").to_vec(),
+                self.model.bodies[&model.message]
+            );
             self.model.leased(leased.lease, leased.ends);
             self.leases.push(leased.lease);
         }
@@ -278,7 +281,12 @@ impl Run {
             assert_eq!(info.due, waits.then_some(model.due));
             let parked = matches!(model.state, DeliveryState::Suspended | DeliveryState::Terminated);
             assert_eq!(info.reason, if parked { model.reason.clone() } else { None });
-            let detail = self.store.delivery(info.id).await.unwrap().expect("a listed delivery is known");
+            let detail = self
+                .store
+                .delivery(info.id)
+                .await
+                .expect("a healthy box answers")
+                .expect("a listed delivery is known");
             let attempts = detail.attempts.iter();
             let history: Vec<_> =
                 attempts.map(|a| (a.outcome, a.failure.as_ref().map(Failure::text))).collect();
@@ -290,9 +298,10 @@ impl Run {
 
     async fn compare_message(&self, id: pillarbox_store::MessageId) {
         let live = self.model.deliveries.values().any(|d| d.message == id && !d.state.is_terminal());
-        let info = self.store.message(id).await.unwrap().expect("its delivery is known");
+        let info =
+            self.store.message(id).await.expect("a healthy box answers").expect("its delivery is known");
         assert_eq!(info.headers.is_some(), live);
-        let body = self.store.body(id, 0).await.unwrap();
+        let body = self.store.body(id, 0).await.expect("a healthy box answers");
         assert_eq!(body.map(|body| body.to_vec()), live.then(|| self.model.bodies[&id].clone()));
     }
 }

@@ -26,8 +26,9 @@ fn codes(tree: &Tree) -> impl Iterator<Item = (&str, Code)> {
 }
 
 fn modules_without_doc(tree: &Tree) -> Vec<Finding> {
-    let opens =
-        |text: &str| text.lines().find(|line| !line.trim().is_empty()).is_some_and(|l| l.starts_with("//!"));
+    // A page that is the module's documentation is included instead.
+    let is_doc = |line: &str| line.starts_with("//!") || line.starts_with("#![doc = include_str!(");
+    let opens = |text: &str| text.lines().find(|line| !line.trim().is_empty()).is_some_and(is_doc);
     tree.texts(".rs")
         .filter(|(_, text)| !opens(text))
         .map(|(path, _)| Finding::new(path, 1, "the module does not open with `//!`"))
@@ -126,6 +127,7 @@ mod rules {
             ("b.rs", "// No doc.\n//! Late.\n"),
             ("c.rs", ""),
             ("d.md", ""),
+            ("e.rs", "#![doc = include_str!(\"docs.md\")]\n"),
         ]);
         let found: Vec<_> = modules_without_doc(&tree).into_iter().map(|finding| finding.path).collect();
         assert_eq!(found, ["b.rs", "c.rs"]);

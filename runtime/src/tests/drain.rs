@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use pillarbox_store::{DeliveryState, Route};
+use pillarbox_store::{DeliveryState, ErrorKind, Route};
 use tokio::time::Instant;
 
 use super::kit::{Act, Bench, Hook, Scripted, Treat, info, name, seconds, settle, steady};
@@ -205,4 +205,21 @@ async fn a_dropped_runtime_stops_as_in_a_crash() {
     let _next = Bench::run(&store, &clock, &ids, [slow()]).await;
     seconds(100).await;
     assert_eq!(store.record(id).state, DeliveryState::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_without_room_in_the_box_does_not_hold_up_the_drain() {
+    let scripted = Scripted::new().treat("a", Treat::Pending);
+    let bench = Bench::over(scripted.adapter()).await;
+    let id = bench.submit("p", "a").await;
+    settle().await;
+    bench.store.inner().refuse_commits = vec![ErrorKind::Full; 10_000];
+    let mut batch = scripted.proxy().batch().unwrap();
+    batch.delete(scripted.take_kept().remove(0));
+    let begun = Instant::now();
+    let (report, done) = tokio::join!(bench.runtime.shutdown(Duration::from_secs(5)), batch.done());
+    assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(done.is_err());
+    assert_eq!(report.released, 1);
+    assert_eq!((bench.state(id), bench.record(id).attempts.len()), (DeliveryState::Ready, 0));
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use pillarbox_store::{Batch, Clock, DeliveryId, DeliveryState, IdSource, PortName, Route, Store, Timestamp};
 use tokio::time::Instant;
 
-use super::fake::{FakeStore, Record};
+use super::watched::{Record, WatchedBox};
 use crate::adapter::{
     Adapter, BatchTransmitter, Begun, Capabilities, CommitConfirm, Done, Outgoing, SendError, TransmitBatch,
     Transmitted, Transport, TransportControl, TransportInfo,
@@ -48,7 +48,7 @@ pub(super) fn steady(attempts: u32) -> RetryPolicy {
 
 /// A store and a runtime over it.
 pub(super) struct Bench {
-    pub(super) store: Arc<FakeStore>,
+    pub(super) store: Arc<WatchedBox>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: IdSource,
     pub(super) runtime: Arc<Runtime>,
@@ -57,14 +57,14 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) async fn start(ports: impl IntoIterator<Item = Port>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
-        let store = Arc::new(FakeStore::new(Arc::clone(&clock)));
         let ids = IdSource::seeded(Arc::clone(&clock), 42);
+        let store = Arc::new(WatchedBox::new(Arc::clone(&clock), ids.clone()));
         let runtime = Self::run(&store, &clock, &ids, ports).await;
         Self { store, clock, ids, runtime: Arc::new(runtime) }
     }
 
     pub(super) async fn run(
-        store: &Arc<FakeStore>,
+        store: &Arc<WatchedBox>,
         clock: &Arc<dyn Clock>,
         ids: &IdSource,
         ports: impl IntoIterator<Item = Port>,

@@ -1,7 +1,6 @@
-//! The runtime against a fake store, on one thread and in virtual time.
+//! The runtime against a real box in memory, on one thread and in virtual time.
 
 mod drain;
-mod fake;
 mod kit;
 mod ladder;
 mod lanes;
@@ -9,3 +8,4 @@ mod outcomes;
 mod protocol;
 mod senders;
 mod tickets;
+mod watched;

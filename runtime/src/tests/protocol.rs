@@ -233,3 +233,18 @@ async fn batches_are_bounded_by_count_and_bytes() {
     settle().await;
     assert_eq!(scripted.with(|script| script.batches.clone()), [2, 3, 1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_fail_together_back_off_once() {
+    let scripted = Scripted::new();
+    scripted.with(|script| (script.get_batch, script.init_at_start) = (Act::Fail, true));
+    let config = RouteConfig::new(scripted.adapter()).batch(1, 1);
+    let bench = Bench::start([Port::new(name("p"), config)]).await;
+    settle().await;
+    bench.submit_many("p", &["a", "b", "c", "d", "e"]).await;
+    settle().await;
+    assert!(scripted.calls().len() > 3, "several were under way");
+    scripted.with(|script| script.get_batch = Act::Fine);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(scripted.wire().len(), 5);
+}

@@ -13,6 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::BODY_PAUSE_MAX;
+use super::patience::Patience;
+
 /// The most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 1_024;
 /// How long a client may take to send a request's headers, an idle connection's next request included.
@@ -86,7 +89,10 @@ fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
         .keep_alive_interval(Some(HEADER_TIMEOUT));
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let serving = builder.serve_connection(
+        TokioIo::new(Patience::new(stream, BODY_PAUSE_MAX)),
+        TowerToHyperService::new(router),
+    );
     let watched = graceful.watch(serving.into_owned());
     async move {
         if let Err(error) = watched.await {

@@ -3,6 +3,7 @@
 mod act;
 mod auth;
 pub mod listen;
+mod patience;
 mod query;
 mod reply;
 mod submit;

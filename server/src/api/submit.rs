@@ -1,5 +1,7 @@
 //! Messages come in: one as raw bytes, many as JSON.
 
+use std::time::Duration;
+
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,7 +14,7 @@ use super::{Api, BATCH_BYTES_MAX, BODY_PAUSE_MAX, reply};
 use crate::config::values;
 use crate::problem::{Problem, chain};
 use crate::service::{Submission, read_message_id};
-use crate::wire::BatchRequest;
+use crate::wire::{BatchRequest, Submitted};
 
 /// A request header that begins so becomes a message header.
 pub(crate) const HEADER_PREFIX: &str = "x-pillarbox-h-";
@@ -20,6 +22,10 @@ pub(crate) const HEADER_PREFIX: &str = "x-pillarbox-h-";
 pub(crate) const MESSAGE_ID: &str = "x-pillarbox-message-id";
 /// The request header before whose time nothing is sent.
 pub(crate) const NOT_BEFORE: &str = "x-pillarbox-not-before";
+/// The bytes of a refused body that are read on and forgotten.
+const DISCARDED_MAX: usize = 16 * 1024 * 1024;
+/// How long they are read.
+const DISCARDING_MAX: Duration = Duration::from_secs(2);
 /// Request headers that become message headers under their own name.
 const KEPT: [header::HeaderName; 3] = [
     header::CONTENT_TYPE,
@@ -33,17 +39,49 @@ pub(super) async fn message(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    api.service.check_open()?;
-    let submission = read_submission(&api, &port, &headers)?;
-    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-    let body = api.service.take_body(len, chunks(body)).await?;
-    let taken = api.service.submit(submission, body).await?;
+    let mut chunks = chunks(body);
+    let taken = match take(&api, &port, &headers, &mut chunks).await {
+        Ok(taken) => taken,
+        Err(problem) => {
+            if !matches!(problem.status, 400 | 408) && !headers.contains_key(header::EXPECT) {
+                discard(&mut chunks).await;
+            }
+            return Err(problem);
+        }
+    };
     let status = if taken.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = reply::json(status, &taken);
     if let Ok(location) = HeaderValue::try_from(format!("/v1/messages/{}", taken.message_id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+async fn take(
+    api: &Api,
+    port: &str,
+    headers: &HeaderMap,
+    chunks: &mut (impl Stream<Item = Result<Bytes, Problem>> + Send + Unpin),
+) -> Result<Submitted, Problem> {
+    api.service.check_open()?;
+    let submission = read_submission(api, port, headers)?;
+    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+    let body = api.service.take_body(len, chunks).await?;
+    api.service.submit(submission, body).await
+}
+
+/// Reads on for a while after a refusal: a client that is still writing would lose its connection before it could
+/// read why.
+async fn discard(chunks: &mut (impl Stream<Item = Result<Bytes, Problem>> + Unpin)) {
+    let reading = async {
+        let mut left = DISCARDED_MAX;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            let Some(less) = left.checked_sub(chunk.len()) else { return };
+            left = less;
+        }
+    };
+    // Past that the connection is closed under its hands.
+    let _given_up = tokio::time::timeout(DISCARDING_MAX, reading).await;
 }
 
 pub(super) async fn batch(State(api): State<Api>, body: Body) -> Result<Response, Problem> {
@@ -99,7 +137,8 @@ fn chunks(body: Body) -> impl Stream<Item = Result<Bytes, Problem>> + Send + Unp
         };
         Some((chunk, data))
     };
-    Box::pin(stream::unfold(body.into_data_stream(), next))
+    // Fused: who discards the rest may come when there is none.
+    Box::pin(stream::unfold(body.into_data_stream(), next)).fuse()
 }
 
 /// A request's whole body, where it is JSON of limited length.

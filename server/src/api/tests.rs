@@ -79,6 +79,18 @@ async fn a_repeat_answers_200() {
 }
 
 #[tokio::test]
+async fn a_refusal_after_the_whole_body_is_told() {
+    let (router, _) = open().await;
+    for (body, expected) in [("x", StatusCode::CREATED), ("xy", StatusCode::CONFLICT)] {
+        let request = Request::post("/v1/ports/orders/messages")
+            .header(MESSAGE_ID, "0198a0c4-7d5e-7000-8000-000000000001")
+            .body(Body::from(body));
+        let (response, _) = call(&router, request.expect("a request")).await;
+        assert_eq!(response.status(), expected);
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_problems() {
     let (router, _) = open().await;
     let wrong = [
@@ -128,7 +140,7 @@ async fn wrong_headers_are_named() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_over_the_limit_is_413_before_it_is_read() {
     let (router, _) = open().await;
     let request = Request::post("/v1/ports/orders/messages")

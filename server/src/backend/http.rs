@@ -28,6 +28,8 @@ use crate::wire::{Health, Submitted};
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Of bodies longer than this the server is asked first whether it takes them.
+const ASKED_ABOVE: u64 = 4 * 1024 * 1024;
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -95,6 +97,7 @@ impl Remote {
     /// The server refused it, or does not answer.
     pub async fn submit(&self, submission: &Submission, input: &Input) -> Result<Submitted, Problem> {
         let (len, pieces) = input.open().await?;
+        self.check_len(len).await?;
         let body = StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync();
         let path = format!("/v1/ports/{}/messages", submission.port);
         let mut request = self.request(Method::POST, &path, body, None)?;
@@ -123,6 +126,15 @@ impl Remote {
             set(NOT_BEFORE, show_time(time))?;
         }
         self.answer(request).await
+    }
+
+    /// Refuses a long body that the server would refuse: in the midst of it the answer might get lost.
+    async fn check_len(&self, len: Option<u64>) -> Result<(), Problem> {
+        let Some(len) = len.filter(|len| *len > ASKED_ABOVE) else { return Ok(()) };
+        match self.health().await? {
+            Some(health) if len > health.body_bytes_max => Err(Problem::too_large(health.body_bytes_max)),
+            _ => Ok(()),
+        }
     }
 
     /// A GET, or a POST without content.

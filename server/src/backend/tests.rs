@@ -89,13 +89,16 @@ async fn goes_in_and_is_seen(backend: &Backend) {
 async fn refuses_alike(backend: &Backend) {
     let folder = TempDir::new().unwrap();
     let small = file(&folder, "small", b"x");
-    let large = file(&folder, "large", &vec![0; 5 * 1024 * 1024]);
+    let large = file(&folder, "large", &vec![0; 40 * 1024 * 1024]);
     let gone = Input::File(folder.path().join("gone"));
     let mut names = Vec::new();
-    for (port, input) in [("nope", &small), ("orders", &large), ("orders", &gone)] {
+    let medium = file(&folder, "medium", &vec![0; 3 * 1024 * 1024]);
+    let inputs =
+        [("nope", &small), ("orders", &large), ("orders", &medium), ("nope", &medium), ("orders", &gone)];
+    for (port, input) in inputs {
         names.push(backend.submit(to(port), input).await.unwrap_err().name().to_owned());
     }
-    assert_eq!(names, ["unknown-port", "too-large", "unreadable"]);
+    assert_eq!(names, ["unknown-port", "too-large", "too-large", "unknown-port", "unreadable"]);
     let unknown = DeliveryId::new(77);
     assert_eq!(backend.resume(unknown).await.unwrap_err().name(), "no-such-delivery");
     assert_eq!(backend.delivery(unknown).await.unwrap_err().status, 404);

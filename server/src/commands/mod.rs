@@ -17,6 +17,7 @@ use pillarbox_adapters::Registry;
 use crate::backend::{Backend, Creation, find};
 use crate::cli::{Cli, Command, Global};
 use crate::config::{self, Config};
+use crate::demo;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::serve;
@@ -49,6 +50,10 @@ async fn run(cli: &Cli, kinds: &Registry, output: Output) -> Result<(), Failure>
     if matches!(cli.command, Command::CheckConfig) {
         return check::run(&cli.global, kinds, output);
     }
+    if let Command::Demo(options) = &cli.command {
+        crate::logs::start(cli.global.log.as_deref().unwrap_or("warn"))?;
+        return Box::pin(demo::run(options, output)).await;
+    }
     let config = load(&cli.global, kinds)?;
     if let Command::Serve(serve) = &cli.command {
         return Box::pin(serve::run(serve, &cli.global, config, output)).await;
@@ -73,7 +78,7 @@ async fn with_backend(command: &Command, backend: &Backend, output: Output) -> R
         Command::Ports => ports::run(backend, output).await,
         Command::Pause(arg) => ports::pause(&arg.port, true, backend, output).await,
         Command::Unpause(arg) => ports::pause(&arg.port, false, backend, output).await,
-        Command::Serve(_) | Command::CheckConfig => Ok(()),
+        Command::Serve(_) | Command::CheckConfig | Command::Demo(_) => Ok(()),
     }
 }
 

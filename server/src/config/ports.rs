@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_adapters::Registry;
-use pillarbox_runtime::adapter::{AdapterKind, CheckedSettings, Settings, TransportInfo};
+use pillarbox_runtime::adapter::{AdapterKind, CheckedSettings, Settings, SettingsError, TransportInfo};
 use pillarbox_runtime::{AdapterSource, RetryPolicy, RouteConfig};
 use pillarbox_store::{PortName, PortSpec};
-use serde_json::Map;
+use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::problem::Collector;
@@ -303,6 +303,12 @@ fn to_settings(table: &Table<'_, '_>, problems: &mut Collector<'_>) -> Settings 
     Settings::new(values)
 }
 
+/// Whether a kind has a setting of this name.
+fn takes(kind: &dyn AdapterKind, key: &str) -> bool {
+    let unknown = |error: SettingsError| error.0.iter().any(|problem| problem.key == key);
+    !kind.check(&Settings::default().with(key, "1s")).err().is_some_and(unknown)
+}
+
 /// Lets the adapter check its settings, and takes each problem back to where the value was written: in the route,
 /// or in the handler's table beneath it.
 fn check_settings(
@@ -312,7 +318,14 @@ fn check_settings(
     handler: Option<&Handler<'_, '_>>,
     problems: &mut Collector<'_>,
 ) -> Option<Arc<dyn CheckedSettings>> {
-    let own = to_settings(table, problems);
+    let mut own = to_settings(table, problems);
+    // A kind with a timeout of its own is given the route's, or its default might end attempts sooner.
+    if let Some(Value::String(timeout)) =
+        table.find("timeout").and_then(|entry| to_json(entry.value.get_ref()).ok())
+        && takes(kind, "timeout")
+    {
+        own = own.with("timeout", timeout);
+    }
     let merged = match handler {
         Some(handler) => own.over(&handler.settings),
         None => own,

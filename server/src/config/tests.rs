@@ -162,6 +162,18 @@ fn adapters_problems_have_their_place() {
 }
 
 #[test]
+fn a_kind_with_a_timeout_of_its_own_is_given_the_route_s() {
+    let registry = pillarbox_adapters::registry();
+    let start = "[[port]]\nname = 'a'\n[port.primary]\ntimeout = '2m'\n";
+    let http = check("p.toml", &format!("{start}adapter = 'http'\nurl = 'http://a/'\n"), &registry).unwrap();
+    let route = &http.ports[0].primary;
+    assert_eq!(route.timeout, Duration::from_secs(120));
+    assert!(format!("{:?}", route.settings).contains("120s"), "{:?}", route.settings);
+    // One without is not bothered with it.
+    check("p.toml", &format!("{start}adapter = 'file'\nfolder = 'a'\n"), &registry).unwrap();
+}
+
+#[test]
 fn handler_settings_lie_beneath_the_routes() {
     let text =
         "[adapter.probe]\nurl = 'http://all'\n[[port]]\nname = 'a'\n[port.primary]\nadapter = 'probe'\n";

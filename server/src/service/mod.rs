@@ -262,6 +262,7 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             box_id: self.store.id().to_string(),
             engine: self.store.stats().engine.to_owned(),
+            body_bytes_max: self.body_bytes_max,
             folder: self.folder.as_deref().map(str::to_owned),
             reason: failed.map(|error| crate::problem::chain(&error)),
         }

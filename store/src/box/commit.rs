@@ -15,7 +15,7 @@ use crate::{Committed, Durability, Error, ErrorKind};
 const GROUP_BYTES: u64 = 8 * 1024 * 1024;
 /// A group takes at most so many batches.
 const GROUP_BATCHES: usize = 4_096;
-/// Batches wait for their turn up to so many bytes; more callers wait before they are queued.
+/// What a group adds beside its batches.
 const OVERHEAD_BYTES: u64 = 4_096;
 
 type Answer = Result<Committed, Error>;
@@ -242,9 +242,10 @@ fn commit_group(shared: &Shared, batches: &[&Prepared], writes: &mut WriteSet) -
     }
 }
 
-/// A group could not be written: on a full disk the ledger goes back to what the engine has, else the box stops.
+/// A group could not be written: where nothing of it exists the ledger goes back to what the engine has, else the box
+/// stops.
 fn give_up(shared: &Shared, error: &Error, batches: usize) -> Vec<Answer> {
-    if error.kind() == ErrorKind::Full {
+    if matches!(error.kind(), ErrorKind::Full | ErrorKind::Invalid) {
         if let Err(error) = rebuild(shared) {
             shared.fail(&error);
         }

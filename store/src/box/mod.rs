@@ -19,11 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::engine::{Damage, Engine};
 use crate::ledger::{Ledger, Prepared};
-use crate::store::Watch;
+use crate::store::{Changes, Watch};
 use crate::{
     Batch, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error, Filter, Lease,
     Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
@@ -63,7 +62,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ledger: Ledger,
-    watchers: Vec<watch::Sender<u64>>,
+    watchers: Vec<Arc<Changes>>,
     groups: u64,
     batches: u64,
 }
@@ -94,18 +93,18 @@ impl State {
     /// Wakes those who wait for a change of these ports.
     fn notify(&mut self, ports: &[u32]) {
         while self.watchers.len() < self.ledger.ports().len() {
-            self.watchers.push(watch::Sender::new(0));
+            self.watchers.push(Arc::default());
         }
         for port in ports {
             if let Some(watcher) = self.watchers.get(*port as usize) {
-                watcher.send_modify(|version| *version += 1);
+                watcher.announce();
             }
         }
     }
 
     fn notify_all(&mut self) {
         for watcher in &self.watchers {
-            watcher.send_modify(|version| *version += 1);
+            watcher.announce();
         }
     }
 }
@@ -158,7 +157,7 @@ impl Store for MessageBox {
     fn watch(&self, port: &PortName) -> Option<Watch> {
         let state = self.shared().state();
         let number = state.ledger.port_number(port)?;
-        state.watchers.get(number as usize).map(|watcher| Watch::new(watcher.subscribe()))
+        state.watchers.get(number as usize).map(Changes::watch)
     }
 
     fn next_due(&self, port: &PortName, route: Route) -> Option<Timestamp> {

@@ -1,5 +1,7 @@
 //! The box as its callers see it, over the journal unless the test says otherwise.
 
+mod faults;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -289,7 +291,72 @@ async fn a_box_committing_inline_behaves_the_same() {
 async fn watchers_hear_of_what_becomes_ready() {
     let mailbox = with_port(BoxConfig::in_memory(), false).await;
     let mut watch = mailbox.watch(&port("orders")).unwrap();
-    let heard = tokio::spawn(async move { watch.changed().await });
-    submit(&mailbox, b"x").await;
-    heard.await.unwrap();
+    let (_, ()) = tokio::join!(submit(&mailbox, b"x"), watch.changed());
+    let (_, ()) = tokio::join!(submit(&mailbox, b"y"), watch.changed());
+}
+
+#[tokio::test]
+async fn a_batch_past_its_limits_is_refused_and_the_box_goes_on() {
+    let mailbox = with_port(BoxConfig::in_memory(), false).await;
+    let mut many = Batch::new(ids().batch());
+    for _ in 0..=Batch::OPS_MAX {
+        many = many.resume(DeliveryId::new(1));
+    }
+    let error = mailbox.commit(&many).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("split it"), "{error}");
+    let body = Bytes::from(vec![0; 64 * 1024 * 1024]);
+    let mut large = Batch::new(ids().batch());
+    for _ in 0..9 {
+        large = large.submit(&port("orders"), Message::new(ids().message(), body.clone()));
+    }
+    assert_eq!(mailbox.commit(&large).await.unwrap_err().kind(), ErrorKind::Invalid);
+    submit(&mailbox, b"fine").await;
+    assert_eq!(mailbox.ports()[0].counts.ready, 1);
+}
+
+#[tokio::test]
+async fn a_batch_of_as_many_refusals_as_fit_is_remembered() {
+    let mailbox = with_port(BoxConfig::in_memory(), false).await;
+    let mut batch = Batch::new(ids().batch()).submit(&port("orders"), Message::new(ids().message(), "one"));
+    for number in 1..Batch::OPS_MAX as u64 {
+        batch = batch.terminate(DeliveryId::new(u64::MAX - number), "no");
+    }
+    let first = mailbox.commit(&batch).await.unwrap();
+    let again = mailbox.commit(&batch).await.unwrap();
+    assert!(again.was_repeated());
+    assert_eq!(first.results(), again.results());
+}
+
+#[tokio::test]
+async fn what_an_adapter_says_is_cut_to_its_bound() {
+    let mailbox = with_port(BoxConfig::in_memory(), false).await;
+    let (_, id) = submit(&mailbox, b"x").await;
+    let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+    let failure = Failure { permanent: true, chain: vec!["é".repeat(2_000_000)] };
+    let note = Some(AttemptNote { failure: Some(failure), ..failed("").unwrap() });
+    let batch = Batch::new(ids().batch()).suspend(lease, "x".repeat(2_000_000), note);
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    let detail = mailbox.delivery(id).await.unwrap().unwrap();
+    assert_eq!(detail.info.reason.unwrap().len(), Failure::BYTES_MAX);
+    assert_eq!(detail.attempts[0].failure.as_ref().unwrap().text().len(), Failure::BYTES_MAX);
+}
+
+/// Found by the conformance suite: what the same group had just moved there was left behind.
+#[tokio::test]
+async fn a_port_that_loses_its_backup_route_sends_everything_by_its_primary() {
+    let mailbox = with_port(BoxConfig::in_memory(), true).await;
+    for _ in 0..2 {
+        submit(&mailbox, b"x").await;
+    }
+    let leased = mailbox.lease(&want("orders")).await.unwrap();
+    let first = Batch::new(ids().batch()).move_to_backup(leased[0].lease, failed("no"));
+    assert!(mailbox.commit(&first).await.unwrap().all_applied());
+    let both = Batch::new(ids().batch())
+        .move_to_backup(leased[1].lease, failed("no"))
+        .define_port(&port("orders"), PortSpec { backup: false });
+    assert!(mailbox.commit(&both).await.unwrap().all_applied());
+    let leased = mailbox.lease(&want("orders")).await.unwrap();
+    let on_route: Vec<_> = leased.iter().map(|leased| (leased.route, leased.attempts_on_route)).collect();
+    assert_eq!(on_route, [(Route::Primary, 0), (Route::Primary, 0)]);
 }

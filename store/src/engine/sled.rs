@@ -22,6 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
@@ -40,6 +41,9 @@ const AMPLIFICATION: u64 = 4;
 /// Pages kept in memory.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const KEY_BYTES: usize = 13;
+/// How often, and how long after each other, a locked database is tried.
+const LOCKED_TRIES: u32 = 100;
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
 /// A map of records in a sled database.
 #[derive(Debug)]
@@ -213,9 +217,21 @@ fn create_settled(folder: &Path, parent: &Path) -> Result<(), Error> {
     fs::rename(&made, folder).and_then(|()| File::open(parent)?.sync_all()).map_err(fault)
 }
 
+/// Opens the database. sled's own threads may hold its lock for a moment after the last handle of a closed one is
+/// gone, so a locked one is tried again for a while: whether another process has it, the box's own lock says.
+#[expect(clippy::disallowed_methods, reason = "waits for threads of sled's that tell nobody when they end")]
 fn open_database(folder: &Path) -> Result<::sled::Db, Error> {
     let config = ::sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(CACHE_BYTES);
-    guard("open the sled database", || config.open()).map_err(|error| error.with("folder", folder.display()))
+    let mut tries = 0;
+    loop {
+        match guard("open the sled database", || config.open()) {
+            Err(error) if error.kind() == ErrorKind::Locked && tries < LOCKED_TRIES => {
+                tries += 1;
+                std::thread::sleep(LOCKED_PAUSE);
+            }
+            opened => return opened.map_err(|error| error.with("folder", folder.display())),
+        }
+    }
 }
 
 /// Flushes every file and folder of the database; returns its blobs.

@@ -3,6 +3,7 @@
 use hashbrown::HashSet;
 
 use super::{DeliveryRow, Ledger, MessageRow, PortState, Prepared, PreparedBody, PreparedOp};
+use crate::Route;
 use crate::engine::WriteSet;
 use crate::message_box::keys;
 use crate::message_box::keys::applied::AppliedRecord;
@@ -189,7 +190,7 @@ impl Ledger {
             Op::Resume { delivery } => self.resume(*delivery, with),
             Op::Terminate { delivery, reason } => self.terminate(*delivery, reason, with),
             Op::DefinePort { port, spec } => {
-                self.define_port(port, *spec, with.writes);
+                self.define_port(port, *spec, with);
                 Ok(())
             }
             Op::RetirePort { port } => self.change_port(port, with.writes, |record| record.defined = false),
@@ -268,20 +269,47 @@ impl Ledger {
         self.port(number).is_some_and(|port| port.record.defined).then_some(number)
     }
 
-    fn define_port(&mut self, name: &PortName, spec: PortSpec, writes: &mut WriteSet) {
-        if self.names.contains_key(name) {
-            let _known = self.change_port(name, writes, |record| {
+    fn define_port(&mut self, name: &PortName, spec: PortSpec, with: &mut Applying<'_>) {
+        if let Some(number) = self.port_number(name) {
+            let _known = self.change_port(name, with.writes, |record| {
                 record.defined = true;
                 record.backup = spec.backup;
             });
+            if !spec.backup {
+                self.leave_backup(number, with);
+            }
             return;
         }
         let number = u32::try_from(self.ports.len()).unwrap_or(u32::MAX);
         let record = PortRecord { name: name.clone(), backup: spec.backup, defined: true, paused: false };
-        keys::port::write(writes, number, &record);
+        keys::port::write(with.writes, number, &record);
         self.names.insert(name.clone(), number);
         self.ports.push(PortState::new(record));
         self.touch(number);
+    }
+
+    /// A port has no backup route any more: what waits there goes back to the primary with its full budget, or
+    /// nobody would ever send it.
+    fn leave_backup(&mut self, port: u32, with: &mut Applying<'_>) {
+        let Some(state) = self.ports.get_mut(port as usize) else { return };
+        let mut waiting = state.take_waiting(Route::Backup);
+        // What this very group put there is not queued yet.
+        waiting.extend(&self.fresh);
+        for number in waiting {
+            let Some(row) = self.deliveries.get(number).copied() else { continue };
+            let waits = matches!(row.state, DeliveryState::Ready | DeliveryState::RetryWait);
+            if !waits || row.route() != Route::Backup || row.port != port {
+                continue;
+            }
+            self.set_state(number, DeliveryState::Ready, |row| {
+                row.due = 0;
+                row.attempts_on_route = 0;
+                row.set(DeliveryRow::BACKUP, false);
+                row.set(DeliveryRow::CARRIED, false);
+            });
+            self.record(number, None, None, with);
+            self.fresh.push(number);
+        }
     }
 
     fn change_port(

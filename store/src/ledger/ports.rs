@@ -76,6 +76,13 @@ impl PortState {
         }
     }
 
+    /// Takes out everything that waits on a route, for its turn or for a time. Order of number.
+    pub(super) fn take_waiting(&mut self, route: Route) -> BTreeSet<u64> {
+        let lane = self.lane(route);
+        let due = std::mem::take(&mut lane.due).into_iter().map(|(_, number)| number);
+        due.chain(std::mem::take(&mut lane.ready)).collect()
+    }
+
     /// Every lease that is held.
     pub(super) fn held(&self) -> impl Iterator<Item = (u64, Held)> {
         self.lanes.iter().flat_map(|lane| lane.leases.iter().map(|(number, held)| (*number, *held)))

@@ -66,11 +66,20 @@ impl PreparedBody {
 /// What an operation adds to the disk beside bodies, at most: record headers, trace, attempt.
 const OP_BYTES: u64 = 512;
 
+/// What a batch may add to the disk: it is written as one group.
+const BATCH_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
 impl Prepared {
     /// Prepares `batch`.
     pub(crate) fn new(batch: &Batch, body_bytes_max: u64) -> Result<Self, Error> {
         let mut prepared = Self::empty(batch.id, batch.durability);
         prepared.all_or_none = batch.all_or_none;
+        if batch.ops.len() > Batch::OPS_MAX {
+            return Err(Error::new(ErrorKind::Invalid, "take the batch")
+                .with("reason", "it has too many operations; split it")
+                .with("operations", batch.ops.len())
+                .with("operations_max", Batch::OPS_MAX));
+        }
         prepared.ops.reserve(batch.ops.len());
         for op in &batch.ops {
             prepared.bytes += OP_BYTES;
@@ -92,7 +101,9 @@ impl Prepared {
             let headers = start..prepared.headers.len();
             let body = prepare_body(&message.body)?;
             prepared.adds = true;
-            prepared.bytes += headers.len() as u64 + body.len() + 8 * ports.len() as u64;
+            // A staged body is on the disk already.
+            let body_bytes = if matches!(body, PreparedBody::Staged { .. }) { 0 } else { body.len() };
+            prepared.bytes += headers.len() as u64 + body_bytes + 8 * ports.len() as u64;
             prepared.ops.push(PreparedOp::Submit {
                 id: message.id,
                 ports: ports.clone(),
@@ -100,6 +111,12 @@ impl Prepared {
                 headers,
                 body,
             });
+        }
+        if prepared.bytes > BATCH_BYTES_MAX {
+            return Err(Error::new(ErrorKind::Invalid, "take the batch")
+                .with("reason", "it is too large; split it, or put long bodies in ahead with a body writer")
+                .with("bytes", prepared.bytes)
+                .with("bytes_max", BATCH_BYTES_MAX));
         }
         Ok(prepared)
     }

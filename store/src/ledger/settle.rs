@@ -33,10 +33,7 @@ impl Ledger {
         carried: &Headers,
         with: &mut Applying<'_>,
     ) -> Result<(), Refusal> {
-        let row = self.owned(lease)?;
-        let number = lease.delivery.number();
-        self.settle_lease(number, &row);
-        self.note(number, attempt, AttemptOutcome::Resubmitted, with);
+        let number = self.settle(lease, attempt, AttemptOutcome::Resubmitted, with)?;
         let state = if at > with.now { DeliveryState::RetryWait } else { DeliveryState::Ready };
         self.set_state(number, state, |row| {
             row.due = at.as_micros();
@@ -62,10 +59,8 @@ impl Ledger {
         attempt: Option<&AttemptNote>,
         with: &mut Applying<'_>,
     ) -> Result<(), Refusal> {
-        let row = self.check_move(lease)?;
-        let number = lease.delivery.number();
-        self.settle_lease(number, &row);
-        self.note(number, attempt, AttemptOutcome::MovedToBackup, with);
+        self.check_move(lease)?;
+        let number = self.settle(lease, attempt, AttemptOutcome::MovedToBackup, with)?;
         self.set_state(number, DeliveryState::Ready, |row| {
             row.due = 0;
             row.attempts_on_route = 0;
@@ -84,16 +79,28 @@ impl Ledger {
         attempt: Option<&AttemptNote>,
         with: &mut Applying<'_>,
     ) -> Result<(), Refusal> {
-        let row = self.owned(lease)?;
-        let number = lease.delivery.number();
-        self.settle_lease(number, &row);
-        self.note(number, attempt, AttemptOutcome::Suspended, with);
+        let number = self.settle(lease, attempt, AttemptOutcome::Suspended, with)?;
         self.set_state(number, DeliveryState::Suspended, |row| {
             row.due = 0;
             row.set(DeliveryRow::CARRIED, false);
         });
         self.record(number, Some(reason), None, with);
         Ok(())
+    }
+
+    /// Takes the lease of a delivery whose attempt failed, and adds that attempt to its history.
+    fn settle(
+        &mut self,
+        lease: &Lease,
+        attempt: Option<&AttemptNote>,
+        outcome: AttemptOutcome,
+        with: &mut Applying<'_>,
+    ) -> Result<u64, Refusal> {
+        let row = self.owned(lease)?;
+        let number = lease.delivery.number();
+        self.settle_lease(number, &row);
+        self.note(number, attempt, outcome, with);
+        Ok(number)
     }
 
     /// Ends the lease of a delivery that is being decided about, and keeps it in case the group cannot be written.
@@ -126,7 +133,8 @@ impl Ledger {
             started: note.started,
             took: note.took,
             outcome,
-            failure: note.failure.clone(),
+            // Whoever made it may have passed by the bound of `Failure::new`.
+            failure: note.failure.clone().map(|failure| Failure::new(failure.permanent, failure.chain)),
         };
         keys::attempt::write(with.writes, number, &attempt);
         if let Some(row) = self.deliveries.get_mut(number) {

@@ -66,8 +66,9 @@ impl Writer {
     ///
     /// Whatever goes wrong here costs nobody anything yet: the records are still where they were.
     pub(super) fn move_rest(&mut self, shared: &Shared, applied: usize) {
-        let budget = MOVED_BYTES.max(applied);
-        if !self.is_open() || !self.has_room_for_move(budget) || !self.take_up_move(shared) {
+        let budget =
+            MOVED_BYTES.max(applied).min(usize::try_from(self.room_for_move()).unwrap_or(usize::MAX));
+        if !self.is_open() || !self.take_up_move(shared) {
             return;
         }
         let Some(mut under_way) = self.mover.under_way.take() else { return };
@@ -117,6 +118,11 @@ impl Writer {
             return true;
         }
         let Some(segment) = live.segment(number) else { return false };
+        // Short of room, only a move that frees the segment with what there is left is worth beginning.
+        let rest = segment.live_bytes.saturating_add(segment.records.saturating_mul(ENTRY_BYTES as u64));
+        if rest > self.room_for_move() {
+            return false;
+        }
         self.mover.under_way = Some(UnderWay {
             segment: number,
             file: segment.file.clone(),

@@ -255,11 +255,13 @@ impl Writer {
         self.is_cautious && self.current.as_ref().is_some_and(fits)
     }
 
-    /// Whether so many bytes can be moved. What was secured on a full disk is not for that.
-    pub(super) fn has_room_for_move(&self, bytes: usize) -> bool {
-        let Some(current) = &self.current else { return true };
-        let secured = current.secured.saturating_sub(current.position);
-        !self.is_cautious || secured > (bytes as u64).saturating_add(self.extra_bytes()).saturating_mul(2)
+    /// How many bytes a move of live records may add. On a full disk half of what is secured, so that completions
+    /// always have the other half.
+    pub(super) fn room_for_move(&self) -> u64 {
+        match &self.current {
+            Some(current) if self.is_cautious => current.secured.saturating_sub(current.position) / 2,
+            _ => u64::MAX,
+        }
     }
 
     /// The number of the segment being written.

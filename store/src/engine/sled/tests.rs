@@ -87,3 +87,16 @@ fn a_damaged_value_is_listed_and_left_out() {
     let damage = engine.damage();
     assert_eq!((damage.len(), damage[0].key), (1, Some(key)));
 }
+
+/// sled's threads may hold its lock a moment longer than its last handle.
+#[test]
+fn a_closed_database_opens_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..30u64 {
+        let engine = Sled::open_folder(&folder.path().join("sled")).unwrap();
+        let mut writes = WriteSet::default();
+        writes.put(Key::new(1, round, 0), Bytes::from(vec![1; 50_000]), |_head| {});
+        engine.apply(&writes, Durability::Flushed).unwrap();
+        engine.close().unwrap();
+    }
+}

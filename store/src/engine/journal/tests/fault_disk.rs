@@ -11,7 +11,7 @@ const SECTOR: usize = 512;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// Nothing.
     Nothing,
     /// The n-th operation, half done, and all after it.
@@ -24,7 +24,7 @@ pub(super) enum Plan {
 
 /// What a crash leaves.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     /// Everything that was written.
     All,
     /// What was flushed.
@@ -63,10 +63,10 @@ struct State {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub(super) struct FaultDisk(Arc<Mutex<State>>);
+pub(crate) struct FaultDisk(Arc<Mutex<State>>);
 
 impl FaultDisk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(BTreeMap::new())
     }
 
@@ -81,31 +81,31 @@ impl FaultDisk {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn plan(&self, plan: Plan) {
+    pub(crate) fn plan(&self, plan: Plan) {
         self.state().plan = plan;
     }
 
-    pub(super) fn set_capacity(&self, bytes: usize) {
+    pub(crate) fn set_capacity(&self, bytes: usize) {
         self.state().capacity = bytes;
     }
 
     /// Operations that changed something or flushed, so far.
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    pub(super) fn renames(&self) -> u64 {
+    pub(crate) fn renames(&self) -> u64 {
         self.state().renames
     }
 
-    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         let file = self.state().names[name].clone();
         let bytes = file.lock().unwrap();
         bytes.now.clone()
     }
 
     /// Changes a file behind the journal's back.
-    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let file = self.state().names[name].clone();
         let mut bytes = file.lock().unwrap();
         change(&mut bytes.now);
@@ -113,7 +113,7 @@ impl FaultDisk {
     }
 
     /// Another disk, with what a crash leaves of this one.
-    pub(super) fn crash(&self, keep: Keep) -> Self {
+    pub(crate) fn crash(&self, keep: Keep) -> Self {
         let state = self.state();
         let names = match keep {
             Keep::All | Keep::Sectors(_) => &state.names,
