@@ -109,7 +109,7 @@ async fn headers_that_cannot_be_are_refused() {
     let witness = Witness::new(&server.client, destination).await;
     let long = "n".repeat(200);
     let too_long = format!("x-pillarbox-h-{long}");
-    let many: Vec<_> = (0..200).map(|n| format!("x-pillarbox-h-{n}")).collect();
+    let many: Vec<_> = (0..=128).map(|n| format!("x-pillarbox-h-{n}")).collect();
     let many: Vec<_> = many.iter().map(|name| (name.as_str(), "value")).collect();
     for headers in [&[("x-pillarbox-h-", "a name is missing")][..], &[(&too_long, "a name is long")], &many] {
         let answer = server.client.submit("orders", headers, "refused").await;
