@@ -62,7 +62,7 @@ impl Crowd {
                 return;
             }
         }
-        panic!("the disk never got full, {} bytes are free", self.disk.free_bytes());
+        unreachable!("the disk never got full, {} bytes are free", self.disk.free_bytes());
     }
 
     /// Submits until one more is accepted.

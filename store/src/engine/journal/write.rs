@@ -47,6 +47,8 @@ pub(super) struct Writer {
     pub(super) config: JournalConfig,
     pub(super) salt: u64,
     pub(super) spares: Vec<Spare>,
+    /// A small spare segment that is kept for a full disk: room for completions, which then free more.
+    ballast: Option<Spare>,
     pub(super) mover: Mover,
     current: Option<Current>,
     /// The newest segment that is no longer written, and where its groups end.
@@ -80,11 +82,18 @@ impl Shared {
 impl Writer {
     /// The writer after an opening that found `opened`, and what it shares.
     pub(super) fn new(disk: Arc<dyn Disk>, config: JournalConfig, opened: Opened) -> (Self, Shared) {
+        let is_small = |spare: &Spare| spare.file_bytes < config.segment_bytes / 2;
+        let (mut small, mut spares): (Vec<_>, Vec<_>) = opened.spares.into_iter().partition(is_small);
+        small.sort_by_key(|spare| spare.file_bytes);
+        let ballast = small.pop();
+        // Left by crashes: they are used up first.
+        spares.append(&mut small);
         let writer = Self {
             disk,
             config,
             salt: opened.salt,
-            spares: opened.spares,
+            spares,
+            ballast,
             mover: Mover::default(),
             current: None,
             last: opened.last,
@@ -106,7 +115,7 @@ impl Writer {
     }
 
     pub(super) fn count_spares(&self, shared: &Shared) {
-        let bytes = self.spares.iter().map(|spare| spare.file_bytes).sum();
+        let bytes = self.spares.iter().chain(&self.ballast).map(|spare| spare.file_bytes).sum();
         shared.spare_bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -280,21 +289,9 @@ impl Writer {
     fn roll(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
         // The header of the next segment vouches for everything before it.
         self.flush(shared)?;
-        let spare = self.spares.pop();
-        let room = if self.is_cautious { bytes.saturating_add(self.extra_bytes()) } else { 0 };
-        let current = match self.make_segment(shared, spare.as_ref(), room) {
+        let current = match self.next_segment(shared, bytes) {
             Ok(current) => current,
-            Err(error) => {
-                if error.kind() == ErrorKind::Full {
-                    self.is_cautious = true;
-                    if spare.is_none() {
-                        // Gives back what it took. If it cannot be removed, the next attempt empties it.
-                        let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
-                    }
-                }
-                self.spares.extend(spare);
-                return Err(self.fail(error));
-            }
+            Err(error) => return Err(self.fail(error)),
         };
         self.count_spares(shared);
         let segment = Segment::new(current.file.clone(), current.position, current.secured);
@@ -306,7 +303,52 @@ impl Writer {
             let wanted = self.config.segment_bytes.saturating_mul(2).saturating_add(FREE_BYTES_MIN);
             self.is_cautious = self.disk.free_bytes().is_ok_and(|free| free < wanted);
         }
+        if !self.is_cautious && self.ballast.is_none() {
+            match self.make_ballast() {
+                Ok(ballast) => self.ballast = Some(ballast),
+                // Then there is none: it is no reason to refuse what there is room for.
+                Err(error) if is_full(&error) => {}
+                Err(error) => return Err(self.poison(Error::io("put room aside for a full disk", error))),
+            }
+        }
+        self.count_spares(shared);
         Ok(())
+    }
+
+    /// A file for the next segment: a spare one, a new one, or on a full disk the ballast.
+    fn next_segment(&mut self, shared: &Shared, bytes: u64) -> Result<Current, Error> {
+        if let Some(spare) = self.spares.pop() {
+            let made = self.make_segment(shared, Some(&spare), if self.is_cautious { bytes } else { 0 });
+            if made.is_err() {
+                self.spares.push(spare);
+            }
+            return made;
+        }
+        let room = if self.is_cautious { bytes.saturating_add(self.extra_bytes()) } else { 0 };
+        let error = match self.make_segment(shared, None, room) {
+            Err(error) if error.kind() == ErrorKind::Full => error,
+            made => return made,
+        };
+        self.is_cautious = true;
+        // Gives back what it took. If it cannot be removed, the next attempt empties it.
+        let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
+        let Some(ballast) = self.ballast.take() else { return Err(error) };
+        let made = self.make_segment(shared, Some(&ballast), bytes);
+        if made.is_err() {
+            self.ballast = Some(ballast);
+        }
+        made
+    }
+
+    /// Puts room aside for a full disk.
+    fn make_ballast(&self) -> io::Result<Spare> {
+        let name = FileName::Spare(0);
+        let file = self.disk.create(&name.to_string())?;
+        let mut file_bytes = 0;
+        secure_to(&*file, &mut file_bytes, SEGMENT_START.saturating_add(self.extra_bytes()))?;
+        file.sync_data()?;
+        self.disk.sync_folder()?;
+        Ok(Spare { name, file_bytes })
     }
 
     fn make_segment(&self, shared: &Shared, spare: Option<&Spare>, room: u64) -> Result<Current, Error> {
@@ -380,11 +422,21 @@ impl Writer {
         if self.is_at_end(bytes) {
             self.roll(shared, bytes)?;
         }
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let target = current.position.saturating_add(bytes).saturating_add(extra);
-        let outcome = secure_to(&*current.file, &mut current.secured, target);
-        shared.live_mut().extend_segment(current.number, current.position, current.secured);
-        outcome.map_err(|error| self.fail(Error::io("secure room on the disk", error).with("bytes", bytes)))
+        loop {
+            let Some(current) = &mut self.current else { return Ok(()) };
+            let target = current.position.saturating_add(bytes).saturating_add(extra);
+            let outcome = secure_to(&*current.file, &mut current.secured, target);
+            shared.live_mut().extend_segment(current.number, current.position, current.secured);
+            match outcome {
+                // A spare segment has its room already.
+                Err(error) if is_full(&error) && !self.spares.is_empty() => self.roll(shared, bytes)?,
+                outcome => {
+                    return outcome.map_err(|error| {
+                        self.fail(Error::io("secure room on the disk", error).with("bytes", bytes))
+                    });
+                }
+            }
+        }
     }
 
     /// Frees the oldest segments while nothing lives in them. Only after a flush: what killed them must last.

@@ -151,7 +151,7 @@ impl FaultDisk {
         matches!(state.plan, Plan::StopAt(at) if state.operations > at + 1)
     }
 
-    fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.state().names.values().map(|file| file.lock().unwrap().now.len()).sum()
     }
 }
