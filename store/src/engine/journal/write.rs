@@ -380,11 +380,20 @@ impl Writer {
         if self.is_at_end(bytes) {
             self.roll(shared, bytes)?;
         }
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let target = current.position.saturating_add(bytes).saturating_add(extra);
-        let outcome = secure_to(&*current.file, &mut current.secured, target);
-        shared.live_mut().extend_segment(current.number, current.position, current.secured);
-        outcome.map_err(|error| self.fail(Error::io("secure room on the disk", error).with("bytes", bytes)))
+        loop {
+            let Some(current) = &mut self.current else { return Ok(()) };
+            let target = current.position.saturating_add(bytes).saturating_add(extra);
+            let outcome = secure_to(&*current.file, &mut current.secured, target);
+            shared.live_mut().extend_segment(current.number, current.position, current.secured);
+            match outcome {
+                // A spare segment has its room already.
+                Err(error) if is_full(&error) && !self.spares.is_empty() => self.roll(shared, bytes)?,
+                outcome => {
+                    let fault = |error| Error::io("secure room on the disk", error).with("bytes", bytes);
+                    return outcome.map_err(|error| self.fail(fault(error)));
+                }
+            }
+        }
     }
 
     /// Frees the oldest segments while nothing lives in them. Only after a flush: what killed them must last.
