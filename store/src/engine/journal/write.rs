@@ -282,7 +282,13 @@ impl Writer {
         self.flush(shared)?;
         let spare = self.spares.pop();
         let room = if self.is_cautious { bytes.saturating_add(self.extra_bytes()) } else { 0 };
-        let current = match self.make_segment(shared, spare.as_ref(), room) {
+        let made = match self.make_segment(shared, spare.as_ref(), room) {
+            Err(error) if error.kind() == ErrorKind::Full && self.give_back_tail(shared) => {
+                self.make_segment(shared, spare.as_ref(), room)
+            }
+            made => made,
+        };
+        let current = match made {
             Ok(current) => current,
             Err(error) => {
                 if error.kind() == ErrorKind::Full {
@@ -307,6 +313,26 @@ impl Writer {
             self.is_cautious = self.disk.free_bytes().is_ok_and(|free| free < wanted);
         }
         Ok(())
+    }
+
+    /// Gives the disk back what the segment that was written before this opening had secured behind its groups and
+    /// never used, so that an opening on a full disk has the room that was kept for completions. True where there
+    /// was something.
+    fn give_back_tail(&self, shared: &Shared) -> bool {
+        let (None, Some((number, end))) = (&self.current, self.last) else { return false };
+        let tail = {
+            let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+            let segment = live.segment(number).filter(|segment| segment.file_bytes > end && !segment.is_damaged);
+            segment.map(|segment| (segment.file.clone(), segment.file_bytes))
+        };
+        let Some((file, file_bytes)) = tail else { return false };
+        if let Err(error) = file.cut(end) {
+            tracing::warn!(%error, segment = number, "the unused end of a segment cannot be cut off");
+            return false;
+        }
+        tracing::warn!(segment = number, bytes = file_bytes - end, "the disk is full; gave back room kept for that");
+        shared.live_mut().cut_segment(number, end);
+        true
     }
 
     fn make_segment(&self, shared: &Shared, spare: Option<&Spare>, room: u64) -> Result<Current, Error> {

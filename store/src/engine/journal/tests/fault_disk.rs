@@ -276,4 +276,13 @@ impl DiskFile for FaultFile {
         }
         result
     }
+
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        self.disk.count()?;
+        let mut file = self.bytes.lock().unwrap();
+        let len = file.now.len().min(bytes as usize);
+        file.now.truncate(len);
+        file.dirty.iter_mut().for_each(|range| *range = range.start.min(len)..range.end.min(len));
+        Ok(())
+    }
 }
