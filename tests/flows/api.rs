@@ -98,6 +98,24 @@ async fn headers_reach_the_destination() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_many_headers_are_taken_as_a_message_may_have() {
+    let destination = Destination::down();
+    let place = orders(&destination.url("/in"), "");
+    let server = place.serve().await;
+    server.client.post("/v1/ports/orders/pause", "").await.expect(200);
+    let names: Vec<_> = (0..128).map(|number| format!("x-pillarbox-h-n{number}")).collect();
+    let value = "v".repeat(500);
+    let headers: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+    let taken = server.client.submit("orders", &headers, "richly addressed").await.expect(201);
+    let message = taken["message_id"].as_str().expect("an id");
+    let view = server.client.get(&format!("/v1/messages/{message}")).await.expect(200);
+    let headers = view["headers"].as_object().expect("headers");
+    assert_eq!(headers.len(), 128);
+    assert!(headers.values().all(|have| *have == value), "{view}");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_body_comes_back_and_arrives_byte_for_byte() {
     let destination = Destination::up();
     let file = "[[port]]\nname = 'files'\n[port.primary]\nadapter = 'file'\nfolder = 'out'\n";

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::{own_id, place, port};
 
 /// Every so many bodies one is large.
-const LARGE_EVERY: u32 = 40;
+const LARGE_EVERY: u32 = 20;
 const SEED: u64 = 20_261_123;
 /// Clients that submit at once over the API.
 const CLIENTS: usize = 32;

@@ -183,14 +183,16 @@ impl Client {
         }
     }
 
-    /// Waits until a delivery is in a state; what is known of it then.
+    /// Waits until a delivery is in a state; what is known of it then, each of its attempts included. (A box may
+    /// tell of a state shortly before the record of how it came to it can be read.)
     ///
     /// # Panics
     /// That does not happen.
     pub async fn wait_state(&self, number: u64, state: &str) -> Value {
         let reached = until(async || {
             let view = self.delivery(number).await;
-            (view["state"] == state).then_some(view)
+            let told = view["history"].as_array().map(|history| history.len() as u64);
+            (view["state"] == state && told == view["attempts"].as_u64()).then_some(view)
         })
         .await;
         match reached {

@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use pillarbox_store::Headers;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +23,11 @@ const CONNECTIONS_MAX: usize = 1_024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests may go on once the server stops.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
+
+/// The most header fields of a request beside the message's own.
+const HEADERS_BESIDE: usize = 64;
+/// The most bytes of a request's header fields over HTTP/2, the protocol's overhead included: enough for a message's.
+const HEADER_LIST_BYTES_MAX: u32 = 128 * 1024;
 
 /// Listens on an address.
 ///
@@ -83,10 +89,15 @@ fn connection(
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + use<> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(Headers::COUNT_MAX + HEADERS_BESIDE);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_concurrent_streams(128)
         .keep_alive_interval(Some(HEADER_TIMEOUT));
     let serving = builder.serve_connection(

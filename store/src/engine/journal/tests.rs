@@ -234,6 +234,35 @@ fn a_failed_operation_poisons_until_the_next_opening() {
 }
 
 #[test]
+fn a_journal_reopened_on_a_full_disk_takes_completions() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    disk.set_capacity(600 * 1024);
+    let mut stored = 0;
+    loop {
+        let mut writes = WriteSet::default();
+        put(&mut writes, Key::new(1, stored, 0), b"head", body(stored, 1000));
+        if journal.reserve(1004).is_err() {
+            break;
+        }
+        journal.apply(&writes, Durability::Flushed).unwrap();
+        stored += 1;
+    }
+    drop(journal);
+    let disk = disk.crash(Keep::Synced);
+    // Not a byte is left.
+    let free = disk.free_bytes().unwrap() as usize;
+    disk.set_capacity((1 << 30) - free);
+    let journal = open(&disk);
+    assert_eq!(contents(&journal).len() as u64, stored);
+    for number in 0..stored {
+        delete_one(&journal, Key::new(1, number, 0));
+    }
+    assert!(contents(&journal).is_empty() && journal.damage().is_empty());
+    journal.close().unwrap();
+}
+
+#[test]
 fn a_full_disk_still_takes_completions() {
     let disk = FaultDisk::new();
     let journal = open(&disk);
