@@ -33,6 +33,15 @@ pub(super) struct Current {
     secured: u64,
 }
 
+/// Whether a full disk's ballast may be used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ballast {
+    /// No: room is only being promised.
+    Kept,
+    /// Yes: a group has to be written.
+    Used,
+}
+
 #[derive(Debug)]
 enum State {
     Open,
@@ -177,7 +186,7 @@ impl Writer {
         let size = GroupSize::of(changes())?;
         loop {
             if kind != GroupKind::Closing && self.must_roll(size.group_bytes) {
-                self.roll(shared, size.group_bytes)?;
+                self.roll(shared, size.group_bytes, Ballast::Used)?;
             }
             match self.write_group(shared, kind, size, changes()) {
                 // A spare segment has its room already: the next round goes on to it.
@@ -286,10 +295,10 @@ impl Writer {
 
     /// Goes on to a new segment, which after a full disk has `bytes` and the extra room from the start. Where there
     /// is no room for it, nothing is changed: the room secured in the old one is still there.
-    fn roll(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
+    fn roll(&mut self, shared: &Shared, bytes: u64, ballast: Ballast) -> Result<(), Error> {
         // The header of the next segment vouches for everything before it.
         self.flush(shared)?;
-        let current = match self.next_segment(shared, bytes) {
+        let current = match self.next_segment(shared, bytes, ballast) {
             Ok(current) => current,
             Err(error) => return Err(self.fail(error)),
         };
@@ -303,7 +312,7 @@ impl Writer {
             let wanted = self.config.segment_bytes.saturating_mul(2).saturating_add(FREE_BYTES_MIN);
             self.is_cautious = self.disk.free_bytes().is_ok_and(|free| free < wanted);
         }
-        if !self.is_cautious && self.ballast.is_none() {
+        if self.ballast.is_none() && self.has_room_for_ballast() {
             match self.make_ballast() {
                 Ok(ballast) => self.ballast = Some(ballast),
                 // Then there is none: it is no reason to refuse what there is room for.
@@ -316,7 +325,7 @@ impl Writer {
     }
 
     /// A file for the next segment: a spare one, a new one, or on a full disk the ballast.
-    fn next_segment(&mut self, shared: &Shared, bytes: u64) -> Result<Current, Error> {
+    fn next_segment(&mut self, shared: &Shared, bytes: u64, ballast: Ballast) -> Result<Current, Error> {
         if let Some(spare) = self.spares.pop() {
             let made = self.make_segment(shared, Some(&spare), if self.is_cautious { bytes } else { 0 });
             if made.is_err() {
@@ -332,12 +341,19 @@ impl Writer {
         self.is_cautious = true;
         // Gives back what it took. If it cannot be removed, the next attempt empties it.
         let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
+        if ballast == Ballast::Kept {
+            return Err(error);
+        }
         let Some(ballast) = self.ballast.take() else { return Err(error) };
         let made = self.make_segment(shared, Some(&ballast), bytes);
         if made.is_err() {
             self.ballast = Some(ballast);
         }
         made
+    }
+
+    fn has_room_for_ballast(&self) -> bool {
+        !self.is_cautious || self.disk.free_bytes().is_ok_and(|free| free / 4 >= self.extra_bytes())
     }
 
     /// Puts room aside for a full disk.
@@ -420,7 +436,7 @@ impl Writer {
         // The room that is secured here already is for what comes without a reservation: it does not keep the
         // segment going.
         if self.is_at_end(bytes) {
-            self.roll(shared, bytes)?;
+            self.roll(shared, bytes, Ballast::Kept)?;
         }
         loop {
             let Some(current) = &mut self.current else { return Ok(()) };
@@ -429,7 +445,9 @@ impl Writer {
             shared.live_mut().extend_segment(current.number, current.position, current.secured);
             match outcome {
                 // A spare segment has its room already.
-                Err(error) if is_full(&error) && !self.spares.is_empty() => self.roll(shared, bytes)?,
+                Err(error) if is_full(&error) && !self.spares.is_empty() => {
+                    self.roll(shared, bytes, Ballast::Kept)?;
+                }
                 outcome => {
                     return outcome.map_err(|error| {
                         self.fail(Error::io("secure room on the disk", error).with("bytes", bytes))
