@@ -372,15 +372,12 @@ impl<'a> Replay<'a> {
         let name = FileName::Segment(number);
         let marks = GROUP_HEADER_BYTES as u64;
         match step {
-            // A closing mark holds nothing, and what it vouches for was flushed before it was written: one half of it
-            // is as good as both, and all that a power cut during the closing may leave.
             Step::Group(group) => {
-                if !group.has_header && group.header.kind != GroupKind::Closing {
+                if !group.has_header {
                     self.opened.damages.note(name, group.at, marks, None, "a group's header is damaged");
                 }
                 self.load(number, step, window)
             }
-            Step::BadTrailer(group) if group.header.kind == GroupKind::Closing => Ok(()),
             Step::BadTrailer(group) => {
                 let at = group.trailer_at();
                 self.opened.damages.note(name, at, marks, None, "a group's trailer is damaged");
