@@ -14,8 +14,8 @@ use crc32c::crc32c_append;
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
-    ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, HeaderCopy, SEGMENT_HEADER_BYTES,
-    SEGMENT_START, SegmentHeader, TableEntry, segment_seed,
+    ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, HeaderCopy,
+    SEGMENT_HEADER_BYTES, SEGMENT_START, SegmentHeader, TableEntry, segment_seed,
 };
 use super::index::Place;
 use super::read::{Window, is_head_sound};
@@ -289,9 +289,9 @@ impl<'a> Replay<'a> {
             Some(mark) => complete_mark(&*file, &mark),
             None => rewrite(&*file, unproven_from.unwrap_or(end), end),
         };
-        rewritten.and_then(|()| file.sync_data()).map_err(|error| {
-            Error::io("flush the journal's last groups again", error).with("file", name)
-        })?;
+        rewritten
+            .and_then(|()| file.sync_data())
+            .map_err(|error| Error::io("flush the journal's last groups again", error).with("file", name))?;
         self.finish(number, end, expected);
         Ok(())
     }
