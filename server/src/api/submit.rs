@@ -149,6 +149,8 @@ pub(super) async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Proble
         let chunk = chunk?;
         if whole.len() + chunk.len() > limit {
             let detail = format!("this request takes at most {limit} bytes; send smaller batches");
+            // So that the client, which is still sending, comes to read why.
+            discard(&mut chunks).await;
             return Err(
                 Problem::new(413, "too-large", "The request is too long", detail).with("bytes_max", limit)
             );

@@ -15,8 +15,8 @@ use super::read::{Raw, ReadFault, Window, read_entry, read_raw};
 use super::scan::{Scanner, Step, entry_at};
 use super::segment::LiveMap;
 use super::write::{Shared, Writer, publish};
-use crate::ErrorKind;
 use crate::engine::Key;
+use crate::{Error, ErrorKind};
 
 /// Moved with one apply, at least.
 const MOVED_BYTES: usize = 256 * 1024;
@@ -24,6 +24,8 @@ const MOVED_BYTES: usize = 256 * 1024;
 const MOVED_RECORDS_MAX: usize = 4096;
 /// Groups looked through with one apply, at most.
 const SCANNED_GROUPS_MAX: usize = 4096;
+/// Moves tried, one after the other, to free a segment on a full disk.
+const RECLAIM_ROUNDS: usize = 16;
 /// Segments' worth of dead bytes that are left alone.
 const SLACK_SEGMENTS: u64 = 4;
 
@@ -106,6 +108,31 @@ impl Writer {
             Err(error) if error.kind() == ErrorKind::Full => {}
             Err(_) => self.mover.given_up = Some(under_way.segment),
         }
+    }
+
+    /// Frees what can be freed without any new group, since on a full disk none may come: what was moved away is made
+    /// last, what is dead goes, and what little lives in the oldest segment is moved on. True where a segment went.
+    pub(super) fn reclaim(&mut self, shared: &Shared) -> Result<bool, Error> {
+        let oldest = || {
+            let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+            live.oldest_of_several().map(|(number, _)| number)
+        };
+        let before = oldest();
+        for _ in 0..RECLAIM_ROUNDS {
+            self.flush(shared)?;
+            self.drop_dead(shared);
+            self.check()?;
+            let record = self.next_record;
+            if oldest() != before {
+                return Ok(true);
+            }
+            self.move_rest(shared, 0);
+            self.check()?;
+            if self.next_record == record {
+                break;
+            }
+        }
+        Ok(oldest() != before)
     }
 
     fn take_up_move(&mut self, shared: &Shared) -> bool {

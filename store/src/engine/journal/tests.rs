@@ -29,6 +29,12 @@ fn apply_one(journal: &Journal, key: Key, bytes: usize) {
     journal.apply(&writes, Durability::Flushed).unwrap();
 }
 
+fn put_one(journal: &Journal, key: Key, head: &[u8], body: Bytes) {
+    let mut writes = WriteSet::default();
+    put(&mut writes, key, head, body);
+    journal.apply(&writes, Durability::Flushed).unwrap();
+}
+
 fn delete_one(journal: &Journal, key: Key) {
     let mut writes = WriteSet::default();
     writes.delete(key);
@@ -260,6 +266,30 @@ fn a_journal_reopened_on_a_full_disk_takes_completions() {
     }
     assert!(contents(&journal).is_empty() && journal.damage().is_empty());
     journal.close().unwrap();
+}
+
+/// Deletes that were only written free nothing by themselves, and on a full disk nothing else may come that would.
+#[test]
+fn a_full_disk_frees_what_unflushed_deletes_left() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    put_one(&journal, Key::new(9, 0, 0), b"old", b"pins the first segment".to_vec().into());
+    disk.set_capacity(1024 * 1024);
+    let mut stored = 0;
+    while journal.reserve(10_000).is_ok() {
+        put_one(&journal, Key::new(1, stored, 0), b"", body(stored, 10_000));
+        stored += 1;
+    }
+    assert!(stored > 50, "{stored}");
+    let mut writes = WriteSet::default();
+    (0..stored).for_each(|number| writes.delete(Key::new(1, number, 0)));
+    journal.apply(&writes, Durability::Written).unwrap();
+    for number in 0..stored {
+        journal.reserve(10_000).unwrap();
+        put_one(&journal, Key::new(2, number, 0), b"", body(number, 10_000));
+        journal.reserve(0).unwrap();
+        delete_one(&journal, Key::new(2, number, 0));
+    }
 }
 
 #[test]

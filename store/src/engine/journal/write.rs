@@ -63,7 +63,7 @@ pub(super) struct Writer {
     /// The newest segment that is no longer written, and where its groups end.
     last: Option<(u32, u64)>,
     next_segment: u32,
-    next_record: u64,
+    pub(super) next_record: u64,
     /// Every group with a lower number is on the disk.
     flushed_below: u64,
     state: State,
@@ -128,7 +128,7 @@ impl Writer {
         shared.spare_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         match &self.state {
             State::Open => Ok(()),
             State::Poisoned(cause) => Err(cause.clone()),
@@ -426,7 +426,16 @@ impl Writer {
                 Err(_) => return Ok(()),
             }
         }
-        self.secure(shared, bytes)
+        match self.secure(shared, bytes) {
+            Err(error) if error.kind() == ErrorKind::Full => {
+                if self.reclaim(shared)? {
+                    self.secure(shared, bytes)
+                } else {
+                    Err(error)
+                }
+            }
+            secured => secured,
+        }
     }
 
     /// Writes zeros ahead of the position, so that the blocks are there.
