@@ -209,6 +209,10 @@ impl Writer {
             if error.kind() == ErrorKind::Full {
                 tracing::warn!(%error, wiped = wiped.is_ok(), "the disk is full");
                 self.is_cautious = true;
+                // As far as it got, the blocks are there.
+                let written = current.file.file_bytes().unwrap_or_default();
+                current.secured = current.secured.max(written);
+                shared.live_mut().extend_segment(segment, at, written);
             }
             return Err(self.fail(error));
         }
@@ -322,7 +326,8 @@ impl Writer {
         let (None, Some((number, end))) = (&self.current, self.last) else { return false };
         let tail = {
             let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
-            let segment = live.segment(number).filter(|segment| segment.file_bytes > end && !segment.is_damaged);
+            let segment =
+                live.segment(number).filter(|segment| segment.file_bytes > end && !segment.is_damaged);
             segment.map(|segment| (segment.file.clone(), segment.file_bytes))
         };
         let Some((file, file_bytes)) = tail else { return false };
@@ -330,7 +335,11 @@ impl Writer {
             tracing::warn!(%error, segment = number, "the unused end of a segment cannot be cut off");
             return false;
         }
-        tracing::warn!(segment = number, bytes = file_bytes - end, "the disk is full; gave back room kept for that");
+        tracing::warn!(
+            segment = number,
+            bytes = file_bytes - end,
+            "the disk is full; gave back room kept for that"
+        );
         shared.live_mut().cut_segment(number, end);
         true
     }
@@ -394,7 +403,28 @@ impl Writer {
                 Err(_) => return Ok(()),
             }
         }
-        self.secure(shared, bytes)
+        match self.secure(shared, bytes) {
+            Err(error) if error.kind() == ErrorKind::Full && self.made_room(shared) => {
+                self.secure(shared, bytes)
+            }
+            secured => secured,
+        }
+    }
+
+    /// Moves some of the oldest segment's rest and frees what is dead, as a flushed apply does: while everything is
+    /// refused none comes by. True where something was freed.
+    fn made_room(&mut self, shared: &Shared) -> bool {
+        let oldest = || {
+            let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+            live.segments().map(|(number, _)| number).next()
+        };
+        let before = oldest();
+        self.move_rest(shared, 0);
+        if self.flush(shared).is_err() {
+            return false;
+        }
+        self.drop_dead(shared);
+        oldest() != before
     }
 
     /// Writes zeros ahead of the position, so that the blocks are there.
