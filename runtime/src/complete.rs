@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pillarbox_store::{Batch, Committed, Error, ErrorKind, Headers, Op, OpResult, Refusal, Timestamp};
+use pillarbox_store::{Batch, Committed, Error, ErrorKind, Headers, Lease, Op, OpResult, Refusal, Timestamp};
 
 use crate::RetryPolicy;
 use crate::core::{Core, Phase};
@@ -113,7 +113,54 @@ fn abandon(items: &[Item], error: &Error) {
     }
 }
 
+/// Commits what is to become of the items. Where the box has no room, what was sent waits for it (it cannot be
+/// unsent, and recording it makes room), and what failed is given back after its pause, uncharged and unrecorded: its
+/// history would only take more room.
 async fn commit(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
+    let all: Vec<&Item> = items.iter().collect();
+    match commit_once(core, &all, false).await {
+        Err(error) if error.kind() == ErrorKind::Full => {}
+        settled => return settled,
+    }
+    let (sent, failed): (Vec<&Item>, Vec<&Item>) =
+        all.iter().partition(|item| matches!(item.act, Act::Delete));
+    let recording =
+        async { if sent.is_empty() { Ok(Vec::new()) } else { commit_once(core, &sent, true).await } };
+    let (recorded, ()) = tokio::join!(recording, give_back_unrecorded(core, &failed));
+    let mut recorded = recorded?.into_iter();
+    let unrecorded = || Settled { status: ItemStatus::Applied, parks: false };
+    let settled = |item: &Item| match item.act {
+        Act::Delete => recorded.next().unwrap_or_else(unrecorded),
+        _ => unrecorded(),
+    };
+    Ok(items.iter().map(settled).collect())
+}
+
+/// Gives failed messages back once the longest of their pauses is over.
+async fn give_back_unrecorded(core: &Core, items: &[&Item]) {
+    let pause = |item: &&Item| {
+        let leased = item.ticket.leased();
+        let pause =
+            item.ticket.lane().retry().wait(leased.attempts_on_route.saturating_add(1), core.ids.random());
+        pause.min(leased.ends.since(core.clock.now()))
+    };
+    let Some(pause) = items.iter().map(pause).max() else { return };
+    tracing::warn!(
+        messages = items.len(),
+        ?pause,
+        "there is no room to record failed attempts; they are not charged"
+    );
+    tokio::select! {
+        biased;
+        () = core.reached(Phase::Cut) => {}
+        () = tokio::time::sleep(pause) => {}
+    }
+    let leases: Vec<Lease> = items.iter().map(|item| item.ticket.leased().lease).collect();
+    core.store.release(&leases);
+}
+
+/// Commits, waiting for room where `patient`. Not beyond the end of the first lease, nor beyond the drain's deadline.
+async fn commit_once(core: &Core, items: &[&Item], patient: bool) -> Result<Vec<Settled>, Error> {
     let now = core.clock.now();
     let mut batch = Batch::new(core.ids.batch());
     let mut ends = None;
@@ -122,7 +169,11 @@ async fn commit(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
         let end = item.ticket.leased().ends;
         ends = Some(ends.map_or(end, |earliest: Timestamp| earliest.min(end)));
     }
-    let committed = commit_with_patience(core, &batch, ends.unwrap_or(now)).await?;
+    let committed = if patient {
+        commit_with_patience(core, &batch, ends.unwrap_or(now)).await?
+    } else {
+        core.store.commit(&batch).await?
+    };
     let settled = |(result, op): (&OpResult, &Op)| Settled {
         status: match result {
             OpResult::Refused(refusal) => ItemStatus::Refused(refusal.clone()),
@@ -133,8 +184,7 @@ async fn commit(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
     Ok(committed.results().iter().zip(batch.ops()).map(settled).collect())
 }
 
-/// Commits; where the box is full it waits for room, since what was sent cannot be unsent. Not beyond the end of
-/// the first lease, nor beyond the drain's deadline.
+/// Commits; where the box is full it waits for room, since what was sent cannot be unsent.
 async fn commit_with_patience(core: &Core, batch: &Batch, ends: Timestamp) -> Result<Committed, Error> {
     let mut refused = 0_u32;
     loop {

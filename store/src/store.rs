@@ -85,8 +85,8 @@ pub struct BoxStats {
 
 /// A durable box of messages. Object-safe: hold it as `Arc<dyn Store>`.
 ///
-/// A query may show the effect of a batch shortly before its `commit` returns; a lease never gives out a delivery
-/// whose submission is not durable yet.
+/// Queries tell only what is durable, except that the counts of [`Store::ports`] may be ahead by what is being flushed
+/// at that moment; a lease never gives out a delivery whose submission is not durable yet.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The box's name, made at its creation.

@@ -13,7 +13,7 @@ use ::http::Method;
 use pillarbox_store::{DeliveryId, Filter, MessageId, PortName};
 
 use crate::problem::Problem;
-use crate::service::Submission;
+use crate::service::{PAGE_DEFAULT, Submission};
 use crate::wire::{Because, DeliveryPage, DeliveryView, MessageView, PortList, PortView, Submitted};
 
 pub use find::{Creation, find, folder_mark};
@@ -50,7 +50,9 @@ impl Backend {
         match self {
             Self::Local(local) => local.service().deliveries(filter).await,
             Self::Remote(remote) => {
-                let mut path = format!("/v1/deliveries?limit={}", filter.limit);
+                // No limit means the usual one, here as there.
+                let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit };
+                let mut path = format!("/v1/deliveries?limit={limit}");
                 if let Some(port) = &filter.port {
                     path += &format!("&port={port}");
                 }

@@ -22,6 +22,8 @@ pub(crate) use submit::read_message_id;
 
 /// The most deliveries of one page.
 pub const PAGE_MAX: usize = 1_000;
+/// Deliveries on a page where nobody says how many.
+pub const PAGE_DEFAULT: usize = 100;
 
 /// Tells how the routes of a running server fare.
 pub trait RouteSource: fmt::Debug + Send + Sync + 'static {
@@ -166,7 +168,7 @@ impl Service {
         {
             return Err(self.no_such_port(port.as_str()));
         }
-        let limit = if filter.limit == 0 { 100 } else { filter.limit.min(PAGE_MAX) };
+        let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit.min(PAGE_MAX) };
         let list = self.store.deliveries(&Filter { limit, ..filter.clone() }).await?;
         let next = list.last().filter(|_| list.len() == limit).map(|last| last.id);
         Ok(DeliveryPage { deliveries: list.iter().map(DeliveryView::from).collect(), next })

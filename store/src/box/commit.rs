@@ -110,6 +110,7 @@ impl Committer {
                     return Err(closed());
                 }
                 let mut writes = WriteSet::default();
+                let _group = shared.view.write().await;
                 let mut answers = commit_group(shared, &[&batch], &mut writes);
                 answers.pop().unwrap_or_else(|| Err(closed()))
             }
@@ -127,6 +128,8 @@ impl Committer {
         match self {
             Self::Inline { .. } => {
                 let mut writes = WriteSet::default();
+                // Whoever reads at this very moment: what is not given back now is at the next opening.
+                let Ok(_group) = shared.view.try_write() else { return };
                 let _answers = commit_group(shared, &[&batch], &mut writes);
             }
             Self::Thread { queue, .. } => {
@@ -192,7 +195,10 @@ fn run(queue: &Queue, shared: &Shared) {
             return;
         }
         let batches: Vec<&Prepared> = group.iter().map(|request| &request.batch).collect();
-        let answers = commit_group(shared, &batches, &mut writes);
+        let answers = {
+            let _group = shared.view.blocking_write();
+            commit_group(shared, &batches, &mut writes)
+        };
         for (request, answer) in group.drain(..).zip(answers) {
             // The caller may have given up waiting.
             let _given_up = request.answer.send(answer);
@@ -200,7 +206,7 @@ fn run(queue: &Queue, shared: &Shared) {
     }
 }
 
-/// Applies batches as one group. One answer each, in order.
+/// Applies batches as one group. One answer each, in order. The caller holds the view.
 fn commit_group(shared: &Shared, batches: &[&Prepared], writes: &mut WriteSet) -> Vec<Answer> {
     if let Err(error) = shared.check_alive() {
         return batches.iter().map(|_| Err(error.clone())).collect();

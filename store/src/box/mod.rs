@@ -55,6 +55,9 @@ struct Shared {
     config: BoxConfig,
     engine: Arc<dyn Engine>,
     state: Mutex<State>,
+    /// Held for writing from a group's first change of the ledger until it is durable, and for reading by queries:
+    /// what they tell is on the disk.
+    view: tokio::sync::RwLock<()>,
     failed: Mutex<Option<Error>>,
 }
 
@@ -171,19 +174,30 @@ impl Store for MessageBox {
     }
 
     async fn message(&self, id: MessageId) -> Result<Option<MessageInfo>, Error> {
+        let _durable = self.shared().view.read().await;
         query::message(self.shared(), id)
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, Error> {
+        let _durable = self.shared().view.read().await;
         query::delivery(self.shared(), id)
     }
 
     async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
+        let _durable = self.shared().view.read().await;
         query::body(self.shared(), id, fragment)
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {
-        query::deliveries(self.shared(), filter)
+        let mut page = query::Page::new(filter);
+        while !page.is_full() {
+            // Let go of between portions, so that commits go on.
+            let _durable = self.shared().view.read().await;
+            if !page.look_on(self.shared(), filter)? {
+                break;
+            }
+        }
+        Ok(page.found)
     }
 
     fn ports(&self) -> Vec<PortInfo> {

@@ -63,8 +63,14 @@ impl MessageBox {
         let mut state = State { ledger: recovered.ledger, ..State::default() };
         state.notify(&[]);
         let committing = config.committing;
-        let shared =
-            Arc::new(Shared { id, config, engine, state: Mutex::new(state), failed: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            id,
+            config,
+            engine,
+            state: Mutex::new(state),
+            view: tokio::sync::RwLock::default(),
+            failed: Mutex::new(None),
+        });
         let committer = Committer::start(&shared, committing)?;
         Ok(Self { handle: Arc::new(Handle { shared, committer, folder: Mutex::new(folder) }) })
     }

@@ -13,7 +13,7 @@ use crate::{
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
-/// Rows looked at before the ledger is let go for others.
+/// Rows looked at before the ledger and the view are let go for others.
 const SCAN_ROWS: usize = 10_000;
 
 /// What the ledger knows of a delivery.
@@ -70,38 +70,54 @@ pub(super) fn body(shared: &Shared, id: MessageId, fragment: u32) -> Result<Opti
     Ok(shared.engine.get(key)?.map(|record| record.body))
 }
 
-pub(super) fn deliveries(shared: &Shared, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {
-    let limit = if filter.limit == 0 { LIMIT_DEFAULT } else { filter.limit.min(LIMIT_MAX) };
-    let mut from = filter.after.map_or(0, |after| after.number().saturating_add(1));
-    let mut found = Vec::new();
-    loop {
-        let state = shared.state();
-        let port = match &filter.port {
-            None => None,
-            Some(name) => match state.ledger.port_number(name) {
-                None => return Ok(Vec::new()),
-                number => number,
-            },
-        };
-        let wanted = |row: &DeliveryRow| {
-            port.is_none_or(|port| row.port == port) && filter.state.is_none_or(|state| row.state == state)
-        };
-        let mut looked = 0;
-        for (number, row) in state.ledger.deliveries_from(from).take(SCAN_ROWS) {
-            looked += 1;
-            from = number + 1;
-            if wanted(row) {
-                found.extend(know(&state.ledger, number, *row));
-                if found.len() >= limit {
-                    break;
+/// A page of deliveries in the making.
+pub(super) struct Page {
+    pub(super) found: Vec<DeliveryInfo>,
+    limit: usize,
+    from: u64,
+}
+
+impl Page {
+    pub(super) fn new(filter: &Filter) -> Self {
+        let limit = if filter.limit == 0 { LIMIT_DEFAULT } else { filter.limit.min(LIMIT_MAX) };
+        let from = filter.after.map_or(0, |after| after.number().saturating_add(1));
+        Self { found: Vec::new(), limit, from }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= self.limit
+    }
+
+    /// Looks through the next portion. False where there is no more.
+    pub(super) fn look_on(&mut self, shared: &Shared, filter: &Filter) -> Result<bool, Error> {
+        let (known, more) = {
+            let state = shared.state();
+            let port = filter.port.as_ref().map(|name| state.ledger.port_number(name));
+            if port == Some(None) {
+                return Ok(false);
+            }
+            let wanted = |row: &DeliveryRow| {
+                port.is_none_or(|port| port == Some(row.port))
+                    && filter.state.is_none_or(|state| row.state == state)
+            };
+            let (mut known, mut looked) = (Vec::new(), 0);
+            for (number, row) in state.ledger.deliveries_from(self.from).take(SCAN_ROWS) {
+                looked += 1;
+                self.from = number + 1;
+                if wanted(row) {
+                    known.extend(know(&state.ledger, number, *row));
+                    if self.found.len() + known.len() >= self.limit {
+                        break;
+                    }
                 }
             }
+            (known, looked == SCAN_ROWS)
+        };
+        for known in &known {
+            self.found.push(detail(shared, known)?.info);
         }
-        if found.len() >= limit || looked < SCAN_ROWS {
-            break;
-        }
+        Ok(more)
     }
-    found.iter().map(|known| Ok(detail(shared, known)?.info)).collect()
 }
 
 fn know(ledger: &crate::ledger::Ledger, number: u64, row: DeliveryRow) -> Option<Known> {
@@ -110,8 +126,7 @@ fn know(ledger: &crate::ledger::Ledger, number: u64, row: DeliveryRow) -> Option
     Some(Known { id: DeliveryId::new(number), row, message, port })
 }
 
-/// A delivery with what the engine has of it. It may have moved on since the ledger was asked: a record that is
-/// gone by now leaves its part out.
+/// A delivery with what the engine has of it.
 fn detail(shared: &Shared, known: &Known) -> Result<DeliveryDetail, Error> {
     let (row, number) = (&known.row, known.id.number());
     let waits = matches!(row.state, DeliveryState::Scheduled | DeliveryState::RetryWait);

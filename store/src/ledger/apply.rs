@@ -38,7 +38,7 @@ impl Ledger {
         {
             return Committed { results, repeated: false };
         }
-        let first = self.next;
+        let (first, before) = (self.next, writes.len());
         let mut applying = Applying { now, writes };
         let results: Vec<OpResult> = batch
             .ops
@@ -46,7 +46,9 @@ impl Ledger {
             .map(|op| self.apply_one(op, batch, &mut applying).unwrap_or_else(OpResult::Refused))
             .collect();
         let staging = matches!(batch.ops.as_slice(), [PreparedOp::Stage { .. } | PreparedOp::Unstage { .. }]);
-        if !staging && results.iter().any(OpResult::is_applied) {
+        // What changed nothing (a port defined as it was) may be applied again.
+        let changed = writes.len() > before || self.page_rows > 0;
+        if !staging && changed && results.iter().any(OpResult::is_applied) {
             self.remember(batch, first, &results, writes);
         }
         Committed { results, repeated: false }
@@ -232,7 +234,8 @@ impl Ledger {
         if fixed.fragments != 0 {
             self.long_bodies.insert(number, fixed.fragments);
         }
-        let row = MessageRow { id, submitted: with.now, body_len: body.len(), live: count, known: count };
+        let row =
+            MessageRow { id, submitted: with.now, body_len: body.len(), live: count, known: count, count };
         self.know(number, row);
         let mut numbers = Vec::with_capacity(ports.len());
         for (ordinal, name) in (0..).zip(ports) {

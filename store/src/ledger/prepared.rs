@@ -20,7 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) durability: Durability,
     /// About how many bytes it adds to the disk.
     pub(crate) bytes: u64,
-    /// Whether it adds messages: a full disk refuses those first.
+    /// Whether it adds to what the box keeps: a full disk refuses those first. What ends deliveries makes room, and
+    /// what an operator says is small.
     pub(crate) adds: bool,
 }
 
@@ -83,6 +84,7 @@ impl Prepared {
         prepared.ops.reserve(batch.ops.len());
         for op in &batch.ops {
             prepared.bytes += OP_BYTES;
+            prepared.adds |= adds(op);
             let Op::Submit { message, ports, not_before } = op else {
                 prepared.ops.push(PreparedOp::Other(op.clone()));
                 continue;
@@ -100,7 +102,6 @@ impl Prepared {
             }
             let headers = start..prepared.headers.len();
             let body = prepare_body(&message.body)?;
-            prepared.adds = true;
             // A staged body is on the disk already.
             let body_bytes = if matches!(body, PreparedBody::Staged { .. }) { 0 } else { body.len() };
             prepared.bytes += headers.len() as u64 + body_bytes + 8 * ports.len() as u64;
@@ -148,6 +149,10 @@ impl Prepared {
             adds: false,
         }
     }
+}
+
+const fn adds(op: &Op) -> bool {
+    matches!(op, Op::Submit { .. } | Op::Resubmit { .. } | Op::MoveToBackup { .. } | Op::Suspend { .. })
 }
 
 fn prepare_body(body: &Body) -> Result<PreparedBody, Error> {

@@ -65,47 +65,74 @@ async fn a_full_disk_refuses_messages_and_takes_completions_and_then_goes_on() {
     assert_eq!((counts.ready, counts.done), (1, accepted));
 }
 
-/// Fills the disk at the n-th operation of a commit, for every n: whatever the group was, leases and staged bodies
+/// Leaves a commit so much room and no more, from none to enough: whatever the group was, leases and staged bodies
 /// outlive it, and the same batch is applied once when there is room.
 #[tokio::test]
 async fn a_group_that_finds_no_room_leaves_no_trace() {
     let mut refusals = 0;
-    for n in 0.. {
+    for room in (0..).step_by(5_000) {
         let disk = FaultDisk::new();
         let mailbox = defined(&disk).await;
         let (_, first) = submit(&mailbox, b"leased").await;
         let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
         let mut writer = mailbox.stage().unwrap();
-        writer.write(Bytes::from(vec![3; 600_000])).await.unwrap();
+        writer.write(Bytes::from(vec![3; 300_000])).await.unwrap();
         let long = Message::new(ids().message(), writer.finish().await.unwrap());
         let batch = Batch::new(ids().batch())
             .delete(lease, sent())
             .submit(&port("orders"), long)
-            .submit(&port("orders"), Message::new(ids().message(), "short"));
-        disk.plan(Plan::FullAt(disk.operations() + n));
+            .submit(&port("orders"), Message::new(ids().message(), vec![1; 100_000]));
+        disk.set_capacity(disk.used() + room);
         let refused = mailbox.commit(&batch).await.err();
-        disk.plan(Plan::Nothing);
-        // A flush that finds no room leaves it unknown what is on the disk: that stops the box, as any failed flush.
-        if refused.as_ref().is_some_and(|error| error.kind() == ErrorKind::Unavailable) {
-            continue;
-        }
+        disk.set_capacity(usize::MAX);
         if let Some(error) = &refused {
             refusals += 1;
-            assert_eq!(error.kind(), ErrorKind::Full, "n={n}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Full, "room={room}: {error}");
             let state = mailbox.delivery(first).await.unwrap().unwrap().info.state;
-            assert_eq!((state, mailbox.ports()[0].counts.live()), (DeliveryState::Leased, 1), "n={n}");
+            assert_eq!((state, mailbox.ports()[0].counts.live()), (DeliveryState::Leased, 1), "room={room}");
             let committed = mailbox.commit(&batch).await.unwrap();
-            assert!(committed.all_applied(), "n={n}: {committed:?}");
+            assert!(committed.all_applied(), "room={room}: {committed:?}");
         }
         let leased = mailbox.lease(&want("orders")).await.unwrap();
         let lens: Vec<u64> = leased.iter().map(|leased| leased.message.body.len()).collect();
-        assert_eq!(lens, [600_000, 5], "n={n}");
+        assert_eq!(lens, [300_000, 100_000], "room={room}");
         assert!(leased[0].message.body.to_bytes().unwrap().iter().all(|byte| *byte == 3));
         if refused.is_none() {
-            assert!(refusals > 0, "no write was reached");
             break;
         }
     }
+    assert!(refusals > 3, "{refusals}");
+}
+
+/// A delivery that was leased because its time had come is on the disk as waiting for it. A group that finds no room
+/// must not give it to a second holder.
+#[tokio::test]
+async fn a_full_disk_takes_no_lease_from_a_delivery_whose_time_had_come() {
+    let mut refusals = 0;
+    for n in 0.. {
+        let disk = FaultDisk::new();
+        let mailbox = defined(&disk).await;
+        let message = Message::new(ids().message(), "due long ago");
+        let mut batch = Batch::new(ids().batch());
+        let not_before = Some(Timestamp::from_micros(1));
+        batch.push(crate::Op::Submit { message, ports: vec![port("orders")], not_before });
+        mailbox.commit(&batch).await.unwrap();
+        let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+        disk.plan(Plan::FullAt(disk.operations() + n));
+        let refused = mailbox.commit(&submission(100)).await.err();
+        disk.plan(Plan::Nothing);
+        let Some(error) = refused else { break };
+        if error.kind() == ErrorKind::Unavailable {
+            continue;
+        }
+        refusals += 1;
+        let counts = mailbox.ports()[0].counts;
+        assert_eq!((counts.leased, counts.live()), (1, 1), "n={n}");
+        assert_eq!(mailbox.lease(&want("orders")).await.unwrap().len(), 0, "n={n}");
+        let batch = Batch::new(ids().batch()).delete(lease, sent());
+        assert!(mailbox.commit(&batch).await.unwrap().all_applied(), "n={n}");
+    }
+    assert!(refusals > 0, "no write was reached");
 }
 
 /// Fails the n-th operation of a commit, for every n: the caller hears that the outcome is unknown, the box stops,

@@ -89,12 +89,6 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Any: unknown what will last, and asking again tells nothing.
     fn sync_data(&self) -> io::Result<()>;
-
-    /// Cuts the file after `bytes` bytes, and gives the room of what was behind them back to the disk.
-    ///
-    /// # Errors
-    /// Any: the file has its old length or the new one.
-    fn cut(&self, bytes: u64) -> io::Result<()>;
 }
 
 /// A folder of the host's file system.
@@ -237,9 +231,5 @@ impl DiskFile for HostFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
-    }
-
-    fn cut(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
     }
 }

@@ -158,13 +158,6 @@ impl LiveMap {
         self.file_bytes += longer;
     }
 
-    /// Notes that a segment's file was cut to `file_bytes`.
-    pub(super) fn cut_segment(&mut self, number: u32, file_bytes: u64) {
-        let Some(segment) = self.segments.get_mut(&number) else { return };
-        self.file_bytes -= segment.file_bytes.saturating_sub(file_bytes);
-        segment.file_bytes = segment.file_bytes.min(file_bytes);
-    }
-
     /// Notes that something in a segment cannot be read.
     pub(super) fn set_damaged(&mut self, number: u32) {
         if let Some(segment) = self.segments.get_mut(&number) {

@@ -33,6 +33,15 @@ pub(super) struct Current {
     secured: u64,
 }
 
+/// Whether a full disk's ballast may be used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ballast {
+    /// No: room is only being promised.
+    Kept,
+    /// Yes: a group has to be written.
+    Used,
+}
+
 #[derive(Debug)]
 enum State {
     Open,
@@ -47,6 +56,8 @@ pub(super) struct Writer {
     pub(super) config: JournalConfig,
     pub(super) salt: u64,
     pub(super) spares: Vec<Spare>,
+    /// A small spare segment that is kept for a full disk: room for completions, which then free more.
+    ballast: Option<Spare>,
     pub(super) mover: Mover,
     current: Option<Current>,
     /// The newest segment that is no longer written, and where its groups end.
@@ -80,11 +91,18 @@ impl Shared {
 impl Writer {
     /// The writer after an opening that found `opened`, and what it shares.
     pub(super) fn new(disk: Arc<dyn Disk>, config: JournalConfig, opened: Opened) -> (Self, Shared) {
+        let is_small = |spare: &Spare| spare.file_bytes < config.segment_bytes / 2;
+        let (mut small, mut spares): (Vec<_>, Vec<_>) = opened.spares.into_iter().partition(is_small);
+        small.sort_by_key(|spare| spare.file_bytes);
+        let ballast = small.pop();
+        // Left by crashes: they are used up first.
+        spares.append(&mut small);
         let writer = Self {
             disk,
             config,
             salt: opened.salt,
-            spares: opened.spares,
+            spares,
+            ballast,
             mover: Mover::default(),
             current: None,
             last: opened.last,
@@ -106,7 +124,7 @@ impl Writer {
     }
 
     pub(super) fn count_spares(&self, shared: &Shared) {
-        let bytes = self.spares.iter().map(|spare| spare.file_bytes).sum();
+        let bytes = self.spares.iter().chain(&self.ballast).map(|spare| spare.file_bytes).sum();
         shared.spare_bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -168,7 +186,7 @@ impl Writer {
         let size = GroupSize::of(changes())?;
         loop {
             if kind != GroupKind::Closing && self.must_roll(size.group_bytes) {
-                self.roll(shared, size.group_bytes)?;
+                self.roll(shared, size.group_bytes, Ballast::Used)?;
             }
             match self.write_group(shared, kind, size, changes()) {
                 // A spare segment has its room already: the next round goes on to it.
@@ -209,10 +227,6 @@ impl Writer {
             if error.kind() == ErrorKind::Full {
                 tracing::warn!(%error, wiped = wiped.is_ok(), "the disk is full");
                 self.is_cautious = true;
-                // As far as it got, the blocks are there.
-                let written = current.file.file_bytes().unwrap_or_default();
-                current.secured = current.secured.max(written);
-                shared.live_mut().extend_segment(segment, at, written);
             }
             return Err(self.fail(error));
         }
@@ -281,30 +295,12 @@ impl Writer {
 
     /// Goes on to a new segment, which after a full disk has `bytes` and the extra room from the start. Where there
     /// is no room for it, nothing is changed: the room secured in the old one is still there.
-    fn roll(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
+    fn roll(&mut self, shared: &Shared, bytes: u64, ballast: Ballast) -> Result<(), Error> {
         // The header of the next segment vouches for everything before it.
         self.flush(shared)?;
-        let spare = self.spares.pop();
-        let room = if self.is_cautious { bytes.saturating_add(self.extra_bytes()) } else { 0 };
-        let made = match self.make_segment(shared, spare.as_ref(), room) {
-            Err(error) if error.kind() == ErrorKind::Full && self.give_back_tail(shared) => {
-                self.make_segment(shared, spare.as_ref(), room)
-            }
-            made => made,
-        };
-        let current = match made {
+        let current = match self.next_segment(shared, bytes, ballast) {
             Ok(current) => current,
-            Err(error) => {
-                if error.kind() == ErrorKind::Full {
-                    self.is_cautious = true;
-                    if spare.is_none() {
-                        // Gives back what it took. If it cannot be removed, the next attempt empties it.
-                        let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
-                    }
-                }
-                self.spares.extend(spare);
-                return Err(self.fail(error));
-            }
+            Err(error) => return Err(self.fail(error)),
         };
         self.count_spares(shared);
         let segment = Segment::new(current.file.clone(), current.position, current.secured);
@@ -316,32 +312,59 @@ impl Writer {
             let wanted = self.config.segment_bytes.saturating_mul(2).saturating_add(FREE_BYTES_MIN);
             self.is_cautious = self.disk.free_bytes().is_ok_and(|free| free < wanted);
         }
+        if self.ballast.is_none() && self.has_room_for_ballast() {
+            match self.make_ballast() {
+                Ok(ballast) => self.ballast = Some(ballast),
+                // Then there is none: it is no reason to refuse what there is room for.
+                Err(error) if is_full(&error) => {}
+                Err(error) => return Err(self.poison(Error::io("put room aside for a full disk", error))),
+            }
+        }
+        self.count_spares(shared);
         Ok(())
     }
 
-    /// Gives the disk back what the segment that was written before this opening had secured behind its groups and
-    /// never used, so that an opening on a full disk has the room that was kept for completions. True where there
-    /// was something.
-    fn give_back_tail(&self, shared: &Shared) -> bool {
-        let (None, Some((number, end))) = (&self.current, self.last) else { return false };
-        let tail = {
-            let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
-            let segment =
-                live.segment(number).filter(|segment| segment.file_bytes > end && !segment.is_damaged);
-            segment.map(|segment| (segment.file.clone(), segment.file_bytes))
-        };
-        let Some((file, file_bytes)) = tail else { return false };
-        if let Err(error) = file.cut(end) {
-            tracing::warn!(%error, segment = number, "the unused end of a segment cannot be cut off");
-            return false;
+    /// A file for the next segment: a spare one, a new one, or on a full disk the ballast.
+    fn next_segment(&mut self, shared: &Shared, bytes: u64, ballast: Ballast) -> Result<Current, Error> {
+        if let Some(spare) = self.spares.pop() {
+            let made = self.make_segment(shared, Some(&spare), if self.is_cautious { bytes } else { 0 });
+            if made.is_err() {
+                self.spares.push(spare);
+            }
+            return made;
         }
-        tracing::warn!(
-            segment = number,
-            bytes = file_bytes - end,
-            "the disk is full; gave back room kept for that"
-        );
-        shared.live_mut().cut_segment(number, end);
-        true
+        let room = if self.is_cautious { bytes.saturating_add(self.extra_bytes()) } else { 0 };
+        let error = match self.make_segment(shared, None, room) {
+            Err(error) if error.kind() == ErrorKind::Full => error,
+            made => return made,
+        };
+        self.is_cautious = true;
+        // Gives back what it took. If it cannot be removed, the next attempt empties it.
+        let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
+        if ballast == Ballast::Kept {
+            return Err(error);
+        }
+        let Some(ballast) = self.ballast.take() else { return Err(error) };
+        let made = self.make_segment(shared, Some(&ballast), bytes);
+        if made.is_err() {
+            self.ballast = Some(ballast);
+        }
+        made
+    }
+
+    fn has_room_for_ballast(&self) -> bool {
+        !self.is_cautious || self.disk.free_bytes().is_ok_and(|free| free / 4 >= self.extra_bytes())
+    }
+
+    /// Puts room aside for a full disk.
+    fn make_ballast(&self) -> io::Result<Spare> {
+        let name = FileName::Spare(0);
+        let file = self.disk.create(&name.to_string())?;
+        let mut file_bytes = 0;
+        secure_to(&*file, &mut file_bytes, SEGMENT_START.saturating_add(self.extra_bytes()))?;
+        file.sync_data()?;
+        self.disk.sync_folder()?;
+        Ok(Spare { name, file_bytes })
     }
 
     fn make_segment(&self, shared: &Shared, spare: Option<&Spare>, room: u64) -> Result<Current, Error> {
@@ -403,28 +426,7 @@ impl Writer {
                 Err(_) => return Ok(()),
             }
         }
-        match self.secure(shared, bytes) {
-            Err(error) if error.kind() == ErrorKind::Full && self.made_room(shared) => {
-                self.secure(shared, bytes)
-            }
-            secured => secured,
-        }
-    }
-
-    /// Moves some of the oldest segment's rest and frees what is dead, as a flushed apply does: while everything is
-    /// refused none comes by. True where something was freed.
-    fn made_room(&mut self, shared: &Shared) -> bool {
-        let oldest = || {
-            let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
-            live.segments().map(|(number, _)| number).next()
-        };
-        let before = oldest();
-        self.move_rest(shared, 0);
-        if self.flush(shared).is_err() {
-            return false;
-        }
-        self.drop_dead(shared);
-        oldest() != before
+        self.secure(shared, bytes)
     }
 
     /// Writes zeros ahead of the position, so that the blocks are there.
@@ -434,7 +436,7 @@ impl Writer {
         // The room that is secured here already is for what comes without a reservation: it does not keep the
         // segment going.
         if self.is_at_end(bytes) {
-            self.roll(shared, bytes)?;
+            self.roll(shared, bytes, Ballast::Kept)?;
         }
         loop {
             let Some(current) = &mut self.current else { return Ok(()) };
@@ -443,10 +445,13 @@ impl Writer {
             shared.live_mut().extend_segment(current.number, current.position, current.secured);
             match outcome {
                 // A spare segment has its room already.
-                Err(error) if is_full(&error) && !self.spares.is_empty() => self.roll(shared, bytes)?,
+                Err(error) if is_full(&error) && !self.spares.is_empty() => {
+                    self.roll(shared, bytes, Ballast::Kept)?;
+                }
                 outcome => {
-                    let fault = |error| Error::io("secure room on the disk", error).with("bytes", bytes);
-                    return outcome.map_err(|error| self.fail(fault(error)));
+                    return outcome.map_err(|error| {
+                        self.fail(Error::io("secure room on the disk", error).with("bytes", bytes))
+                    });
                 }
             }
         }

@@ -151,7 +151,7 @@ impl FaultDisk {
         matches!(state.plan, Plan::StopAt(at) if state.operations > at + 1)
     }
 
-    fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.state().names.values().map(|file| file.lock().unwrap().now.len()).sum()
     }
 }
@@ -275,14 +275,5 @@ impl DiskFile for FaultFile {
             Err(_) => bytes.dirty.clear(),
         }
         result
-    }
-
-    fn cut(&self, bytes: u64) -> io::Result<()> {
-        self.disk.count()?;
-        let mut file = self.bytes.lock().unwrap();
-        let len = file.now.len().min(bytes as usize);
-        file.now.truncate(len);
-        file.dirty.iter_mut().for_each(|range| *range = range.start.min(len)..range.end.min(len));
-        Ok(())
     }
 }
