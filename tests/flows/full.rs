@@ -57,12 +57,11 @@ impl Crowd {
 
     /// Submits until there is no more room.
     async fn fill(&mut self, client: &Client) {
-        for _ in 0..BODIES_MAX {
-            if self.submit(client).await.status != 201 {
-                return;
-            }
+        let mut left = BODIES_MAX;
+        while self.submit(client).await.status == 201 {
+            left -= 1;
+            assert!(left > 0, "the disk never got full, {} bytes are free", self.disk.free_bytes());
         }
-        unreachable!("the disk never got full, {} bytes are free", self.disk.free_bytes());
     }
 
     /// Submits until one more is accepted.
