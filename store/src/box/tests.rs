@@ -276,6 +276,55 @@ async fn finished_deliveries_are_forgotten_past_the_retention() {
     assert_eq!(mailbox.deliveries(&done).await.unwrap().len(), 10);
 }
 
+/// Once the trace of one of a message's deliveries was gone, reopening the box made that delivery anew and the message
+/// was sent there again.
+#[tokio::test]
+async fn a_forgotten_delivery_of_a_message_that_waits_elsewhere_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.retention.count = 10;
+    let mailbox = with_port(config.clone(), false).await;
+    let invoices = Batch::new(ids().batch()).define_port(&port("invoices"), PortSpec::default());
+    mailbox.commit(&invoices).await.unwrap();
+    let message = Message::new(ids().message(), "to both");
+    let mut both = Batch::new(ids().batch());
+    let ports = vec![port("orders"), port("invoices")];
+    both.push(crate::Op::Submit { message: message.clone(), ports, not_before: None });
+    mailbox.commit(&both).await.unwrap();
+    for _ in 0..30 {
+        let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+        mailbox.commit(&Batch::new(ids().batch()).delete(lease, sent())).await.unwrap();
+        submit(&mailbox, b"x").await;
+    }
+    let counts = |mailbox: &MessageBox| {
+        mailbox.ports().into_iter().map(|port| (port.counts.live(), port.counts.done)).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&mailbox), [(1, 0), (1, 10)]);
+    for _ in 0..2 {
+        mailbox.close().await.unwrap();
+        let mailbox = MessageBox::open(config.clone()).unwrap();
+        assert_eq!(counts(&mailbox), [(1, 0), (1, 10)]);
+        let known = mailbox.message(message.id).await.unwrap().unwrap();
+        let states: Vec<_> = known.deliveries.iter().map(|delivery| delivery.info.state).collect();
+        assert_eq!(states, [DeliveryState::Ready]);
+        mailbox.close().await.unwrap();
+    }
+    let mailbox = MessageBox::open(config).unwrap();
+    let lease = mailbox.lease(&want("invoices")).await.unwrap()[0].lease;
+    mailbox.commit(&Batch::new(ids().batch()).delete(lease, sent())).await.unwrap();
+    let engine = &mailbox.handle.shared.engine;
+    let left = |family| {
+        let mut left = 0;
+        let mut count = |key: crate::engine::Key, _: &[u8]| {
+            left += u32::from(key.family == family);
+            Ok(())
+        };
+        engine.recover(&mut count).unwrap();
+        left
+    };
+    assert_eq!(left(super::keys::delivery::FAMILY), 0, "the message took what said so with it");
+}
+
 #[tokio::test]
 async fn a_box_committing_inline_behaves_the_same() {
     let config = BoxConfig { committing: Committing::Inline, ..BoxConfig::in_memory() };

@@ -61,6 +61,9 @@ impl Ledger {
         if let Some(fragments) = self.long_bodies.remove(&message) {
             keys::fragment::delete_all(writes, fragments, body_len);
         }
+        for delivery in self.forgotten.remove(&message).unwrap_or_default() {
+            writes.delete(keys::delivery::key(delivery));
+        }
     }
 
     pub(super) fn flush_page(&mut self, now: Timestamp, writes: &mut WriteSet) {
@@ -108,7 +111,11 @@ impl Ledger {
         let message = number - u64::from(row.ordinal);
         let Some(of) = self.messages.get_mut(message) else { return };
         of.known = of.known.saturating_sub(1);
-        if of.known == 0 {
+        if of.live > 0 {
+            // The message stays for its other deliveries and would imply this one anew at the next opening.
+            keys::delivery::write_ended(writes, number, &row);
+            self.forgotten.entry(message).or_default().push(number);
+        } else if of.known == 0 {
             self.forget(message);
         }
     }

@@ -130,6 +130,8 @@ pub(crate) struct Ledger {
     hasher: DefaultHashBuilder,
     /// Message number -> number of its body's fragments, for long bodies only.
     long_bodies: HashMap<u64, u64>,
+    /// Message number -> its deliveries that ended and are forgotten while others live. A record each says so.
+    forgotten: HashMap<u64, Vec<u64>>,
     /// Bodies that belong to no message yet -> their length so far.
     staged: HashMap<u64, u64>,
     ports: Vec<PortState>,

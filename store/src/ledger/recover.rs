@@ -136,6 +136,11 @@ impl Recovery {
                 orphans.push(keys::delivery::key(number));
                 continue;
             };
+            if fixed.state.is_terminal() {
+                let message = number - u64::from(row.ordinal).min(number);
+                self.forget(message, number);
+                continue;
+            }
             row.state = fixed.state;
             row.attempts = fixed.attempts;
             row.attempts_on_route = fixed.attempts_on_route;
@@ -143,6 +148,16 @@ impl Recovery {
             row.set(DeliveryRow::BACKUP, fixed.route == Route::Backup);
             row.set(DeliveryRow::RECORD, true);
             row.set(DeliveryRow::CARRIED, carried);
+        }
+    }
+
+    /// A delivery that ended so long ago that its trace is gone, of a message that still has others.
+    fn forget(&mut self, message: u64, delivery: u64) {
+        self.ledger.deliveries.remove(delivery);
+        self.ledger.forgotten.entry(message).or_default().push(delivery);
+        if let Some(of) = self.ledger.messages.get_mut(message) {
+            of.live = of.live.saturating_sub(1);
+            of.known = of.known.saturating_sub(1);
         }
     }
 

@@ -2,11 +2,15 @@
 //!
 //! Head: state (1 byte), route (1), attempts (4), attempts on the route (4), due (8), then bincode: the reason it
 //! is suspended for, and the headers carried to the next attempt.
+//!
+//! A delivery that ended has no such record but a trace (family 6). Once the trace is gone, and the message is still
+//! there for its other deliveries, it has one again: in its final state, until the message goes.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Fields, unknown};
 use crate::engine::{Key, WriteSet};
+use crate::ledger::DeliveryRow;
 use crate::{DeliveryState, Error, Headers, Route, Timestamp, codec};
 
 pub(crate) const FAMILY: u8 = 4;
@@ -41,6 +45,18 @@ pub(crate) fn write(writes: &mut WriteSet, number: u64, fixed: &DeliveryHead, re
         head.extend_from_slice(&fixed.due.as_micros().to_le_bytes());
         codec::encode(rest, head);
     });
+}
+
+/// Says of a delivery only that it ended, and how.
+pub(crate) fn write_ended(writes: &mut WriteSet, number: u64, row: &DeliveryRow) {
+    let fixed = DeliveryHead {
+        state: row.state,
+        route: row.route(),
+        attempts: row.attempts,
+        attempts_on_route: row.attempts_on_route,
+        due: Timestamp::EPOCH,
+    };
+    write(writes, number, &fixed, &DeliveryRest::default());
 }
 
 pub(crate) fn read(head: &[u8]) -> Result<(DeliveryHead, DeliveryRest), Error> {
