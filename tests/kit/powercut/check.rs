@@ -170,7 +170,9 @@ async fn repeat_acknowledged(
     history: &History,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    for told in history.acknowledged().rev().take(REPEATED) {
+    // One of which nothing was applied is not remembered.
+    let applied = |told: &&Told| told.deeds.iter().any(|deed| deed.doing != Doing::Refused);
+    for told in history.acknowledged().rev().filter(applied).take(REPEATED) {
         repeat(store, history, told, findings).await?;
     }
     Ok(())

@@ -84,9 +84,6 @@ impl<'a> Client<'a> {
 
     /// Works until something fails.
     pub(super) async fn run(mut self) -> Error {
-        if let Err(error) = self.take_over().await {
-            return error;
-        }
         loop {
             if let Err(error) = self.step().await {
                 return error;
@@ -94,8 +91,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// What earlier rounds left parked is shared out among the clients.
-    async fn take_over(&mut self) -> Result<(), Error> {
+    /// What earlier rounds left parked is shared out among the clients, before any of them parks more.
+    pub(super) async fn take_over(&mut self) -> Result<(), Error> {
         for state in [DeliveryState::Suspended, DeliveryState::Scheduled] {
             let filter = Filter { state: Some(state), limit: 1_000, ..Filter::default() };
             for info in self.store.deliveries(&filter).await? {
@@ -326,8 +323,11 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// The same batch again: it was applied once.
+    /// The same batch again: it was applied once. One of which nothing was applied is not remembered.
     async fn repeat(&mut self, number: u64, batch: &Batch, committed: &Committed) -> Result<(), Error> {
+        if !committed.results().iter().any(OpResult::is_applied) {
+            return Ok(());
+        }
         let again = self.store.commit(batch).await?;
         if !again.was_repeated() || again.results() != committed.results() {
             self.teller.tell(&Line::Failed(format!("batch {number} was applied twice: {again:?}")))?;

@@ -140,9 +140,10 @@ fn drive(work: &Work, teller: &Teller) -> Result<(), Error> {
             (new.round, new.client, new.clients) = (work.round, client + 1, work.clients);
             // The last one fills the disk, so that segments roll.
             new.messages_max = if client + 1 == work.clients { 40 } else { 6 };
-            clients.push(Box::pin(new.run()));
+            new.take_over().await?;
+            clients.push(new);
         }
-        Err(first_to_end(clients).await)
+        Err(first_to_end(clients.into_iter().map(|client| Box::pin(client.run())).collect()).await)
     })
 }
 
