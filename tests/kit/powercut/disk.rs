@@ -167,6 +167,9 @@ impl State {
         }
         let number = self.next;
         self.next += 1;
+        if matches!(node, Node::Folder) {
+            self.names.add_folder(number);
+        }
         self.nodes.insert(number, node);
         self.names.set(folder, name, Some(number));
         self.entry(number)
@@ -386,6 +389,20 @@ mod tests {
         disk.write(a, 0, b"lost").unwrap();
         disk.sync_file(a).unwrap();
         assert_eq!(cut(&disk, Keeps::Nothing), []);
+    }
+
+    #[test]
+    fn an_empty_folder_survives_as_a_folder() {
+        let disk = Disk::new(NameRule::FolderSync);
+        let folder = disk.create_folder(ROOT, name("folder")).unwrap().number;
+        disk.create(folder, name("a")).unwrap();
+        disk.sync_folder(ROOT).unwrap();
+        disk.cut();
+        let after = disk.after_cut(Keeps::Nothing, NameRule::FolderSync, &mut StdRng::seed_from_u64(1));
+        let found = after.lookup(ROOT, name("folder")).unwrap();
+        assert!(found.is_folder);
+        assert_eq!(after.list(found.number), Ok(Vec::new()));
+        after.create(found.number, name("b")).unwrap();
     }
 
     #[test]

@@ -55,6 +55,12 @@ impl Names {
         Self { rule, now: lasting.clone(), lasting, pending: Vec::new() }
     }
 
+    /// A new folder, in which there is nothing yet.
+    pub(super) fn add_folder(&mut self, number: u64) {
+        self.now.entry(number).or_default();
+        self.lasting.entry(number).or_default();
+    }
+
     /// From now on names last by this rule.
     pub(super) fn follow(&mut self, rule: NameRule) {
         self.rule = rule;
