@@ -1,5 +1,9 @@
 //! Crashes of whole processes: the power goes while a box is worked with, and everything acknowledged is there after.
 
+#![expect(clippy::print_stdout, reason = "a failed test shows every round")]
+
+mod mount;
+
 use std::path::PathBuf;
 
 use pillarbox_tests::powercut::{Engine, Rounds, Totals, run};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pillarbox_store::{
-    AttemptNote, Batch, Clock, DeliveryId, DeliveryInfo, DeliveryState, Error, Failure, Filter, Headers, Lease,
-    Message, MessageBox, Op, PortName, Route, Store, SystemClock, Want,
+    AttemptNote, Batch, Clock, DeliveryId, DeliveryInfo, DeliveryState, Error, Failure, Filter, Headers,
+    Lease, Message, MessageBox, Op, PortName, Route, Store, SystemClock, Want,
 };
 
 use super::history::{History, Place, Reached, Standing, Told};
@@ -158,7 +158,10 @@ async fn check_bodies(
         }
         if found != numbers::body(number, bytes) || info.body_len != bytes as u64 {
             findings.wrong_body += 1;
-            findings.note(format!("message {number}: its body of {bytes} bytes is another one of {}", found.len()));
+            findings.note(format!(
+                "message {number}: its body of {bytes} bytes is another one of {}",
+                found.len()
+            ));
         }
     }
     Ok(())
@@ -202,7 +205,8 @@ async fn repeat(
 
 fn submit(history: &History, deed: &Deed) -> Result<Op, Error> {
     let names = port_names()?;
-    let ports: Vec<PortName> = deed.doing.ports().filter_map(|port| names.get(usize::from(port)).cloned()).collect();
+    let ports: Vec<PortName> =
+        deed.doing.ports().filter_map(|port| names.get(usize::from(port)).cloned()).collect();
     let bytes = history.bytes(deed.message).unwrap_or(0);
     let message = Message::new(numbers::message_id(deed.message), numbers::body(deed.message, bytes));
     let message = message.header("number", deed.message as i64)?;
@@ -225,8 +229,11 @@ async fn commit_unknown(
             repeat(store, history, &told, findings).await?;
             continue;
         }
-        let leases =
-            if told.deeds.iter().any(|deed| deed.doing.needs_lease()) { lease_all(store).await? } else { HashMap::new() };
+        let leases = if told.deeds.iter().any(|deed| deed.doing.needs_lease()) {
+            lease_all(store).await?
+        } else {
+            HashMap::new()
+        };
         let mut batch = Batch::new(numbers::batch_id(told.number));
         for deed in &told.deeds {
             match op(store, history, &leases, &told, deed).await? {
@@ -293,19 +300,27 @@ async fn op(
             Some(Op::Submit { message, ports: vec![PortName::new(NOWHERE)?], not_before: None })
         }
         Doing::Delete(port) => lease(port).map(|lease| Op::Delete { lease, attempt: sent }),
-        Doing::Resubmit(port) => {
-            lease(port).map(|lease| Op::Resubmit { lease, at: started, attempt: failed, carried: Headers::default() })
-        }
+        Doing::Resubmit(port) => lease(port).map(|lease| Op::Resubmit {
+            lease,
+            at: started,
+            attempt: failed,
+            carried: Headers::default(),
+        }),
         Doing::MoveToBackup(port) => lease(port).map(|lease| Op::MoveToBackup { lease, attempt: failed }),
         Doing::Suspend(port) => lease(port).map(|lease| Op::Suspend { lease, reason, attempt: failed }),
         Doing::Hold(port) => number(store, deed, port).await?.map(|delivery| Op::Hold { delivery, reason }),
         Doing::Resume(port) => number(store, deed, port).await?.map(|delivery| Op::Resume { delivery }),
-        Doing::Terminate(port) => number(store, deed, port).await?.map(|delivery| Op::Terminate { delivery, reason }),
+        Doing::Terminate(port) => {
+            number(store, deed, port).await?.map(|delivery| Op::Terminate { delivery, reason })
+        }
     })
 }
 
 async fn number(store: &MessageBox, deed: &Deed, port: u8) -> Result<Option<DeliveryId>, Error> {
     let message = store.message(numbers::message_id(deed.message)).await?;
     let deliveries = message.into_iter().flat_map(|message| message.deliveries);
-    Ok(deliveries.map(|delivery| delivery.info).find(|info| place(info) == Some((deed.message, port))).map(|info| info.id))
+    Ok(deliveries
+        .map(|delivery| delivery.info)
+        .find(|info| place(info) == Some((deed.message, port)))
+        .map(|info| info.id))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pillarbox_store::{
     AttemptNote, Batch, Body, Clock, Committed, DeliveryId, DeliveryState, Error, ErrorKind, FRAGMENT_BYTES,
-    Failure, Filter, Headers, Leased, Message, MessageBox, Op, OpResult, PortName, Route, Store, SystemClock, Want,
+    Failure, Filter, Headers, Leased, Message, MessageBox, Op, OpResult, PortName, Route, Store, SystemClock,
+    Want,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -184,7 +185,8 @@ impl<'a> Client<'a> {
         let ports: Vec<u8> = doing.ports().collect();
         if later {
             let place = planned.deeds.len();
-            let parked = |port| Parked { delivery: DeliveryId::new(0), message: number, port, is_scheduled: true };
+            let parked =
+                |port| Parked { delivery: DeliveryId::new(0), message: number, port, is_scheduled: true };
             planned.parks.extend(ports.iter().map(|port| (place, parked(*port))));
         }
         let ports = ports.iter().filter_map(|port| self.ports.get(usize::from(*port)).cloned()).collect();

@@ -314,7 +314,6 @@ impl Disk {
         let state = state.powered()?;
         state.names.list(folder).map(|(name, number)| Ok((name.clone(), state.entry(number)?))).collect()
     }
-
 }
 
 impl Seen {

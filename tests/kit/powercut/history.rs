@@ -182,15 +182,23 @@ impl History {
             let applied = self.applied(batch, &reached);
             if applied.contains(&true) && applied.contains(&false) {
                 findings.torn += 1;
-                findings.note(format!("batch {} was applied by half: {:?} {applied:?}", told.number, told.deeds));
+                findings
+                    .note(format!("batch {} was applied by half: {:?} {applied:?}", told.number, told.deeds));
             }
         }
         reached
     }
 
     /// How many links of a chain were applied.
-    fn reached(&self, place: Place, chain: &[Link], found: Option<Standing>, findings: &mut Findings) -> usize {
-        let is_acknowledged = |link: &Link| self.batches.get(link.batch).is_some_and(|told| told.is_acknowledged);
+    fn reached(
+        &self,
+        place: Place,
+        chain: &[Link],
+        found: Option<Standing>,
+        findings: &mut Findings,
+    ) -> usize {
+        let is_acknowledged =
+            |link: &Link| self.batches.get(link.batch).is_some_and(|told| told.is_acknowledged);
         let least = chain.iter().rposition(is_acknowledged).map_or(0, |at| at + 1);
         let due = least.checked_sub(1).and_then(|at| chain.get(at)).map(|link| link.standing);
         let came_to = match found {
@@ -201,7 +209,8 @@ impl History {
                 Some(at) => at + 1,
                 None => {
                     findings.lost += 1;
-                    findings.note(format!("{}: stands at {found:?}, where it never was: {chain:?}", show(place)));
+                    findings
+                        .note(format!("{}: stands at {found:?}, where it never was: {chain:?}", show(place)));
                     return least;
                 }
             },
@@ -271,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_delivery_may_stand_anywhere_behind_what_was_acknowledged() {
-        let lines = ["intent 1 s10:1:5:0", "ack 1", "intent 2 p10:0", "ack 2", "intent 3 u10:0", "intent 4 x9"];
+        let lines =
+            ["intent 1 s10:1:5:0", "ack 1", "intent 2 p10:0", "ack 2", "intent 3 u10:0", "intent 4 x9"];
         let history = history(&lines);
         let parked = Standing { stage: Stage::Suspended, attempts: 1, by: Some(2), ..WAITING };
         let resumed = Standing { attempts: 1, ..WAITING };
@@ -279,7 +289,8 @@ mod tests {
             assert_eq!(findings(&history, &[((10, 0), found)]), expected, "{found:?}");
         }
         let reached = Reached::from([((10, 0), 3)]);
-        let unknown: Vec<_> = history.unknown(&reached).into_iter().map(|(told, is)| (told.number, is)).collect();
+        let unknown: Vec<_> =
+            history.unknown(&reached).into_iter().map(|(told, is)| (told.number, is)).collect();
         assert_eq!(unknown, [(3, Some(true)), (4, None)]);
     }
 }

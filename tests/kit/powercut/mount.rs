@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime};
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow,
+    WriteFlags,
 };
 use rustix::mount::UnmountFlags;
 
@@ -55,10 +56,9 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Also where somebody still holds a file open: the last one to close it ends the session.
-        if rustix::mount::unmount(&self.folder, UnmountFlags::DETACH).is_err() {
-            // Not as root: the session asks `fusermount3`.
-        }
+        // Also where somebody still holds a file open: the last one to close it ends the session. Where only root may
+        // do this, the session asks `fusermount3` to.
+        let _ = rustix::mount::unmount(&self.folder, UnmountFlags::DETACH);
         self.session.take();
     }
 }

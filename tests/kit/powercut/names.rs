@@ -131,7 +131,8 @@ impl Names {
         let first = |change: &Change| change.0.first().map_or(ROOT, |edit| edit.folder);
         let touched: BTreeSet<u64> = self.pending.iter().map(first).collect();
         for folder in touched {
-            let of_folder: Vec<&Change> = self.pending.iter().filter(|change| first(change) == folder).collect();
+            let of_folder: Vec<&Change> =
+                self.pending.iter().filter(|change| first(change) == folder).collect();
             let kept = random.random_range(0..=of_folder.len());
             of_folder.into_iter().take(kept).for_each(|change| change.apply(folders));
         }

@@ -83,7 +83,9 @@ impl fmt::Display for Deed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = self.message;
         match self.doing {
-            Doing::Submit { ports, bytes, later } => write!(f, "s{message}:{ports}:{bytes}:{}", u8::from(later)),
+            Doing::Submit { ports, bytes, later } => {
+                write!(f, "s{message}:{ports}:{bytes}:{}", u8::from(later))
+            }
             Doing::Delete(port) => write!(f, "d{message}:{port}"),
             Doing::Resubmit(port) => write!(f, "r{message}:{port}"),
             Doing::MoveToBackup(port) => write!(f, "b{message}:{port}"),
@@ -106,9 +108,11 @@ impl FromStr for Deed {
             letters.as_str().split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| ())?;
         let port = || numbers.get(1).and_then(|port| u8::try_from(*port).ok()).ok_or(());
         let doing = match (letter, numbers.as_slice()) {
-            ('s', [_, _, bytes, later]) => {
-                Doing::Submit { ports: port()?, bytes: u32::try_from(*bytes).map_err(|_| ())?, later: *later == 1 }
-            }
+            ('s', [_, _, bytes, later]) => Doing::Submit {
+                ports: port()?,
+                bytes: u32::try_from(*bytes).map_err(|_| ())?,
+                later: *later == 1,
+            },
             ('d', _) => Doing::Delete(port()?),
             ('r', _) => Doing::Resubmit(port()?),
             ('b', _) => Doing::MoveToBackup(port()?),

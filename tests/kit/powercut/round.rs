@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, io};
@@ -88,13 +88,20 @@ impl Plan {
         let database = (round / ROUNDS_A_DATABASE) as usize;
         Self {
             round,
-            is_new: round % ROUNDS_A_DATABASE == 0,
+            is_new: round.is_multiple_of(ROUNDS_A_DATABASE),
             keeps: Keeps::ALL[round as usize % Keeps::ALL.len()],
             names: NameRule::ALL[round as usize / Keeps::ALL.len() % NameRule::ALL.len()],
             segment_bytes: [64 * 1024, 256 * 1024, 64 * 1024 * 1024, 1024 * 1024][database % 4],
             traces: [300, 3_000][database % 2],
-            cut_after: Duration::from_millis(random.random_range(5..900)),
-            cut_again_after: random.random_bool(0.3).then(|| Duration::from_millis(random.random_range(0..60))),
+            cut_after: Duration::from_millis(if random.random_bool(0.25) {
+                // While the box is opened, or a new one is young.
+                random.random_range(5..60)
+            } else {
+                random.random_range(5..900)
+            }),
+            cut_again_after: random
+                .random_bool(0.3)
+                .then(|| Duration::from_millis(random.random_range(0..60))),
         }
     }
 }
@@ -236,7 +243,8 @@ impl Database {
         let told = self.cut_worker(place, &plan, plan.cut_after, false)?;
         let seen = self.disk.seen();
         let was_open = told.iter().any(|told| told.line == Line::Opened);
-        let acknowledged = told.iter().filter(|told| matches!(told.line, Line::Acknowledged { .. })).count() as u64;
+        let acknowledged =
+            told.iter().filter(|told| matches!(told.line, Line::Acknowledged { .. })).count() as u64;
         take(&mut self.history, told, &mut findings);
         self.disk = Arc::new(self.disk.after_cut(plan.keeps, plan.names, &mut random));
         self.image = self.disk.files();
@@ -250,7 +258,13 @@ impl Database {
     }
 
     /// Starts a worker and takes the power away from it.
-    fn cut_worker(&self, place: &Place, plan: &Plan, after: Duration, only_opens: bool) -> io::Result<Vec<Told>> {
+    fn cut_worker(
+        &self,
+        place: &Place,
+        plan: &Plan,
+        after: Duration,
+        only_opens: bool,
+    ) -> io::Result<Vec<Told>> {
         let name = format!("{}-{}", plan.round, if only_opens { "reopen" } else { "work" });
         let mount = place.mount(&self.disk, &name)?;
         let mut work = place.work(plan, mount.folder());

@@ -177,7 +177,8 @@ fn line(outcome: &Outcome) -> String {
         plan.names.as_str(),
         if plan.is_new { "new" } else { "old" },
         plan.cut_after.as_millis(),
-        plan.cut_again_after.map_or_else(String::new, |after| format!(" and again after {}", after.as_millis())),
+        plan.cut_again_after
+            .map_or_else(String::new, |after| format!(" and again after {}", after.as_millis())),
         if *was_open { "" } else { " while opening" },
         findings.checked,
         findings.unknown,

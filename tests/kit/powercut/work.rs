@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::engine::sled::Sled;
-use pillarbox_store::{
-    Batch, BoxConfig, Error, ErrorKind, MessageBox, PortName, PortSpec, Retention, Store,
-};
+use pillarbox_store::{Batch, BoxConfig, Error, ErrorKind, MessageBox, PortName, PortSpec, Retention, Store};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -43,7 +41,8 @@ impl Work {
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
         let Self { folder, engine, segment_bytes, traces, seed, round, clients, is_flushed } = self;
-        let numbers = [*segment_bytes, *traces, *seed, u64::from(*round), u64::from(*clients), u64::from(*is_flushed)];
+        let numbers =
+            [*segment_bytes, *traces, *seed, u64::from(*round), u64::from(*clients), u64::from(*is_flushed)];
         let mut args = vec![folder.display().to_string(), engine.as_str().to_owned()];
         args.extend(numbers.iter().map(u64::to_string));
         args
@@ -54,7 +53,9 @@ impl Work {
     pub fn parse(args: &[String]) -> Option<Self> {
         let [folder, engine, numbers @ ..] = args else { return None };
         let numbers: Vec<u64> = numbers.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
-        let [segment_bytes, traces, seed, round, clients, is_flushed] = numbers.as_slice() else { return None };
+        let [segment_bytes, traces, seed, round, clients, is_flushed] = numbers.as_slice() else {
+            return None;
+        };
         Some(Self {
             folder: folder.into(),
             engine: Engine::parse(engine)?,
@@ -94,7 +95,6 @@ impl Work {
         MessageBox::with_engine(engine, self.config())
     }
 }
-
 
 /// The ports' names.
 pub(super) fn port_names() -> Result<Vec<PortName>, Error> {
