@@ -1,23 +1,37 @@
 //! Opens the box after a cut and holds it against its history; then settles what the cut left unknown.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::BufRead;
 
 use pillarbox_store::{
     AttemptNote, Batch, Clock, DeliveryId, DeliveryInfo, DeliveryState, Error, Failure, Filter, Headers,
     Lease, Message, MessageBox, Op, PortName, Route, Store, SystemClock, Want,
 };
 
+use super::findings::Findings;
 use super::history::{History, Place, Reached, Standing, Told};
 use super::numbers;
 use super::record::{Deed, Doing, NOWHERE};
-use super::round::Findings;
 use super::work::{Work, port_names};
 
 /// How many acknowledged batches are committed once more, to see that they are not applied again.
 const REPEATED: usize = 5;
 
-/// Checks the box of `work` against `history`, and closes it. What is unknown is known after that.
-pub(super) fn check(work: &Work, history: &mut History) -> Findings {
+/// Checks the box of `work` against the lines that `record` holds, and closes it. Where nothing is wrong, what was
+/// unknown was applied.
+///
+/// It is a process of its own that does this, as an engine may hang, and nobody who serves a mount may wait for it.
+pub fn check(work: &Work, record: impl BufRead) -> Findings {
+    let mut history = History::default();
+    record
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| line.parse().ok())
+        .for_each(|line| history.note(&line));
+    check_history(work, &mut history)
+}
+
+fn check_history(work: &Work, history: &mut History) -> Findings {
     let mut findings = Findings::default();
     let store = match work.open() {
         Ok(store) => store,

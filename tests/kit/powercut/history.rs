@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use pillarbox_store::{DeliveryInfo, DeliveryState, Route};
 
+use super::findings::Findings;
 use super::record::{Deed, Doing, Line, PORTS};
-use super::round::Findings;
 
 /// A message's number and a port's.
 pub(super) type Place = (u64, u8);

@@ -1,4 +1,5 @@
-//! The program behind `cargo xtask powercut`: `run` cuts the power of processes that it starts with `work`.
+//! The program behind `cargo xtask powercut`: `run` cuts the power of processes that it starts with `work`,
+//! and has others look at what is left with `check`.
 
 #![expect(clippy::print_stdout, reason = "it is read in a terminal")]
 #![expect(clippy::print_stderr, reason = "and so are its errors")]
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pillarbox_tests::powercut::{Engine, Rounds, Work, run, work};
+use pillarbox_tests::powercut::{Engine, Rounds, Work, check, run, work};
 
 /// Cuts the power of a box at random moments and looks at what is left.
 #[derive(Debug, Parser)]
@@ -46,6 +47,12 @@ enum Command {
         /// The orders
         orders: Vec<String>,
     },
+    /// Hold a box against the record on the standard input; started by `run`
+    #[command(hide = true)]
+    Check {
+        /// The orders
+        orders: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +74,13 @@ fn main() -> ExitCode {
         Command::Work { orders } => match Work::parse(&orders).map(|orders| work(&orders)) {
             Some(Ok(())) => ExitCode::SUCCESS,
             Some(Err(error)) => failed(&error),
+            None => failed(&"no such orders"),
+        },
+        Command::Check { orders } => match Work::parse(&orders) {
+            Some(orders) => {
+                print!("{}", check(&orders, std::io::stdin().lock()));
+                ExitCode::SUCCESS
+            }
             None => failed(&"no such orders"),
         },
     }

@@ -3,26 +3,32 @@
 //! `content` and `names` say what a cut leaves of a file and of a folder, `disk` puts them together and `mount` shows
 //! them to the kernel through FUSE. `work` is what the worker process does, `client` one of its clients, `record` the
 //! lines in which it tells what it is about to do and what was acknowledged. `history` holds those lines against the
-//! box that `check` opened again; `round` is one cut, `run` many of them with a table at the end.
+//! box that `check` opened again, in a process of its own; `findings` is what that one tells. `round` is one cut, `run`
+//! many of them with a table at the end.
 //! `docs/power-cuts.md` tells what is promised to whom.
 
 mod check;
 mod client;
 mod content;
 mod disk;
+mod findings;
 mod history;
 mod mount;
 mod names;
 mod numbers;
+mod plan;
 mod record;
 mod round;
 mod run;
 mod unflushed;
 mod work;
 
+pub use check::check;
 pub use disk::{Disk, Seen};
+pub use findings::Findings;
 pub use mount::Mount;
-pub use round::{Engine, Findings, Outcome, Plan};
+pub use plan::{Engine, Plan};
+pub use round::Outcome;
 pub use run::{Rounds, Totals, run};
 pub use work::{Work, work};
 

@@ -56,9 +56,9 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Also where somebody still holds a file open: the last one to close it ends the session. Where only root may
-        // do this, the session asks `fusermount3` to.
-        let _ = rustix::mount::unmount(&self.folder, UnmountFlags::DETACH);
+        // Also where somebody still holds a file open or waits for an answer: that fails from now on. Where only root
+        // may do this, the session asks `fusermount3` to.
+        let _ = rustix::mount::unmount(&self.folder, UnmountFlags::FORCE | UnmountFlags::DETACH);
         self.session.take();
     }
 }
@@ -215,8 +215,9 @@ impl Filesystem for Served {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        // A close flushes nothing.
-        reply.ok();
+        // A close flushes nothing, and the kernel need not ask again: a process that serves a mount of its own and is
+        // killed with a file open would wait for this answer for ever.
+        reply.error(Errno::ENOSYS);
     }
 
     fn read(

@@ -1,6 +1,7 @@
 //! One round: a worker on a mount, a cut at a random moment, and the check of what is found.
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -9,159 +10,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, io};
 
-use pillarbox_store::EngineKind;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-
-use super::check::check;
+use super::NameRule;
 use super::disk::{Disk, Seen};
-use super::history::History;
+use super::findings::Findings;
 use super::mount::Mount;
+use super::plan::{Engine, Plan, random};
 use super::record::Line;
 use super::work::Work;
-use super::{Keeps, NameRule};
 
 /// A worker that has not begun by then never will.
 const BEGIN_MAX: Duration = Duration::from_secs(60);
 /// A check takes seconds; one that takes so long hangs.
 const CHECK_MAX: Duration = Duration::from_secs(180);
-/// Rounds on one database.
-pub(super) const ROUNDS_A_DATABASE: u32 = 5;
-
-/// The engines that survive a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Engine {
-    /// The journal.
-    Journal,
-    /// sled.
-    Sled,
-}
-
-impl Engine {
-    /// Its name in configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.kind().as_str()
-    }
-
-    /// The engine of this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Journal, Self::Sled].into_iter().find(|engine| engine.as_str() == name)
-    }
-
-    pub(super) const fn kind(self) -> EngineKind {
-        match self {
-            Self::Journal => EngineKind::Journal,
-            Self::Sled => EngineKind::Sled,
-        }
-    }
-}
-
-/// What a round does, as it follows from the seed and the round's number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Its number.
-    pub round: u32,
-    /// Whether it begins a database.
-    pub is_new: bool,
-    /// What the cut keeps.
-    pub keeps: Keeps,
-    /// What makes names last.
-    pub names: NameRule,
-    /// How long a journal's segments are.
-    pub segment_bytes: u64,
-    /// How many traces are kept.
-    pub traces: u64,
-    /// How long after its beginning the worker loses power.
-    pub cut_after: Duration,
-    /// And then once more while the box is opened.
-    pub cut_again_after: Option<Duration>,
-}
-
-impl Plan {
-    /// The plan of a round. Every six rounds each way to cut comes with each rule for names, and every thirty each
-    /// of these with each age of a database.
-    #[must_use]
-    pub fn new(seed: u64, round: u32) -> Self {
-        let random = &mut random(seed, round, 0);
-        let database = (round / ROUNDS_A_DATABASE) as usize;
-        Self {
-            round,
-            is_new: round.is_multiple_of(ROUNDS_A_DATABASE),
-            keeps: Keeps::ALL[round as usize % Keeps::ALL.len()],
-            names: NameRule::ALL[round as usize / Keeps::ALL.len() % NameRule::ALL.len()],
-            segment_bytes: [64 * 1024, 256 * 1024, 64 * 1024 * 1024, 1024 * 1024][database % 4],
-            traces: [300, 3_000][database % 2],
-            cut_after: Duration::from_millis(if random.random_bool(0.25) {
-                // While the box is opened, or a new one is young.
-                random.random_range(5..60)
-            } else {
-                random.random_range(5..900)
-            }),
-            cut_again_after: random
-                .random_bool(0.3)
-                .then(|| Duration::from_millis(random.random_range(0..60))),
-        }
-    }
-}
-
-/// What a generator of a round begins with.
-fn random(seed: u64, round: u32, purpose: u64) -> StdRng {
-    StdRng::seed_from_u64(seed.rotate_left(17) ^ u64::from(round) << 4 ^ purpose)
-}
-
-/// What was found wrong, and how much was looked at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Findings {
-    /// Deliveries looked at.
-    pub checked: u64,
-    /// Batches of unknown outcome that were committed again.
-    pub unknown: u64,
-    /// Acknowledged and not there.
-    pub lost: u64,
-    /// Batches applied by half.
-    pub torn: u64,
-    /// Ended, and waiting again.
-    pub came_back: u64,
-    /// Bodies that are others.
-    pub wrong_body: u64,
-    /// Whether the box did not open.
-    pub did_not_open: u64,
-    /// Anything else.
-    pub other: u64,
-    /// What was found, as far as it fits.
-    pub notes: Vec<String>,
-}
-
-impl Findings {
-    const NOTES_MAX: usize = 20;
-
-    pub(super) fn note(&mut self, what: String) {
-        if self.notes.len() < Self::NOTES_MAX {
-            self.notes.push(what);
-        }
-    }
-
-    /// Whether nothing is wrong.
-    #[must_use]
-    pub fn are_none(&self) -> bool {
-        self.lost + self.torn + self.came_back + self.wrong_body + self.did_not_open + self.other == 0
-    }
-
-    /// Adds what was found elsewhere, without its notes.
-    pub fn add(&mut self, other: &Self) {
-        self.checked += other.checked;
-        self.unknown += other.unknown;
-        self.lost += other.lost;
-        self.torn += other.torn;
-        self.came_back += other.came_back;
-        self.wrong_body += other.wrong_body;
-        self.did_not_open += other.did_not_open;
-        self.other += other.other;
-    }
-}
-
 /// What a round came to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -181,7 +41,8 @@ pub struct Outcome {
 #[derive(Debug)]
 pub(super) struct Database {
     disk: Arc<Disk>,
-    history: History,
+    /// What was told of it.
+    record: Vec<Line>,
     /// The files as the last cut left them.
     image: Vec<(PathBuf, Vec<u8>)>,
 }
@@ -217,15 +78,15 @@ impl Place {
         Mount::new(disk.clone(), &folder)
     }
 
-    fn log(&self, round: u32) -> PathBuf {
-        self.folder.join(format!("{round}-worker.log"))
+    fn log(&self, round: u32, of: &str) -> PathBuf {
+        self.folder.join(format!("{round}-{of}.log"))
     }
 }
 
 impl Database {
     pub(super) fn new() -> Self {
         let disk = Arc::new(Disk::new(NameRule::AnySync));
-        Self { disk, history: History::default(), image: Vec::new() }
+        Self { disk, record: Vec::new(), image: Vec::new() }
     }
 
     /// Runs one round.
@@ -245,12 +106,12 @@ impl Database {
         let was_open = told.iter().any(|told| told.line == Line::Opened);
         let acknowledged =
             told.iter().filter(|told| matches!(told.line, Line::Acknowledged { .. })).count() as u64;
-        take(&mut self.history, told, &mut findings);
+        take(&mut self.record, told, &mut findings);
         self.disk = Arc::new(self.disk.after_cut(plan.keeps, plan.names, &mut random));
         self.image = self.disk.files();
         if let Some(after) = plan.cut_again_after {
             let told = self.cut_worker(place, &plan, after, true)?;
-            take(&mut self.history, told, &mut findings);
+            take(&mut self.record, told, &mut findings);
             self.disk = Arc::new(self.disk.after_cut(plan.keeps, plan.names, &mut random));
         }
         self.check(place, &plan, &mut findings)?;
@@ -282,31 +143,66 @@ impl Database {
         if began { Ok(told) } else { Err(io::Error::other("the worker did not begin")) }
     }
 
-    /// Opens the box again on its own thread, as it might hang.
+    /// Has the box opened again and checked by a process of its own.
     fn check(&mut self, place: &Place, plan: &Plan, findings: &mut Findings) -> io::Result<()> {
         let mount = place.mount(&self.disk, &format!("{}-check", plan.round))?;
         let work = Work { is_flushed: true, ..place.work(plan, mount.folder()) };
+        let log = fs::File::create(place.log(plan.round, "check"))?;
+        let mut checker = Command::new(&place.worker)
+            .arg("check")
+            .args(work.to_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        let mut input = checker.stdin.take().ok_or_else(|| io::Error::other("the checker has no input"))?;
+        let mut output =
+            checker.stdout.take().ok_or_else(|| io::Error::other("the checker has no output"))?;
+        let record: String = self.record.iter().map(|line| format!("{line}\n")).collect();
+        // Whatever it does not take, it says nothing of in the end.
+        let _ = input.write_all(record.as_bytes());
+        drop(input);
         let (done, waits) = mpsc::channel();
-        let mut history = std::mem::take(&mut self.history);
-        let thread = start("powercut-check", move || {
-            let findings = check(&work, &mut history);
-            // Nobody waits any more for one that took too long.
-            let _ = done.send((history, findings));
+        let listener = start("powercut-listen", move || {
+            let mut text = String::new();
+            let read = output.read_to_string(&mut text);
+            // The one who waits may have given up.
+            let _ = done.send(read.map(|_| text));
         })?;
-        match waits.recv_timeout(CHECK_MAX) {
-            Ok((history, found)) => {
-                self.history = history;
+        let told = waits.recv_timeout(CHECK_MAX);
+        checker.kill()?;
+        checker.wait()?;
+        // Its output has ended with it.
+        let _ = listener.join();
+        match told.map(|text| text.map(|text| Findings::parse(&text))) {
+            Ok(Ok(Ok(found))) => {
                 findings.add(&found);
                 found.notes.into_iter().for_each(|note| findings.note(note));
-                // It has sent its result: joining waits for nothing.
-                let _ = thread.join();
+                self.acknowledge_all();
+            }
+            Ok(_) => {
+                findings.did_not_open += 1;
+                findings.note("the check ended without a word: it panicked".to_owned());
             }
             Err(_) => {
                 findings.did_not_open += 1;
-                findings.note("opening or reading the box hangs, or panicked".to_owned());
+                findings.note("opening or reading the box hangs".to_owned());
             }
         }
         Ok(())
+    }
+
+    /// What was unknown was committed again by the check.
+    fn acknowledge_all(&mut self) {
+        let mut unknown = BTreeSet::new();
+        for line in &self.record {
+            match line {
+                Line::Intent { batch, .. } => unknown.insert(*batch),
+                Line::Acknowledged { batch } => unknown.remove(batch),
+                _ => false,
+            };
+        }
+        self.record.extend(unknown.into_iter().map(|batch| Line::Acknowledged { batch }));
     }
 
     /// Keeps what is needed to look into a failed round.
@@ -319,15 +215,19 @@ impl Database {
         }
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("findings.txt"), format!("{plan:#?}\n{findings:#?}\n"))?;
-        if place.log(plan.round).exists() {
-            fs::copy(place.log(plan.round), folder.join("worker.log"))?;
+        for of in ["work", "check"] {
+            if place.log(plan.round, of).exists() {
+                fs::copy(place.log(plan.round, of), folder.join(of))?;
+            }
         }
+        let record: String = self.record.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(folder.join("record"), record)?;
         Ok(folder)
     }
 }
 
-/// Adds a worker's lines to the history.
-fn take(history: &mut History, told: Vec<Told>, findings: &mut Findings) {
+/// Adds a worker's lines to the record.
+fn take(record: &mut Vec<Line>, told: Vec<Told>, findings: &mut Findings) {
     for Told { line, was_cut } in told {
         match &line {
             Line::WrongBody { message } => {
@@ -338,7 +238,7 @@ fn take(history: &mut History, told: Vec<Told>, findings: &mut Findings) {
                 findings.other += 1;
                 findings.note(format!("before the cut: {text}"));
             }
-            _ => history.note(&line),
+            _ => record.push(line),
         }
     }
 }
@@ -360,7 +260,7 @@ struct Worker {
 
 impl Worker {
     fn start(place: &Place, round: u32, work: &Work, disk: Arc<Disk>) -> io::Result<Self> {
-        let log = fs::File::create(place.log(round))?;
+        let log = fs::File::create(place.log(round, "work"))?;
         let mut process = Command::new(&place.worker)
             .arg("work")
             .args(work.to_args())
@@ -416,17 +316,6 @@ fn pause(time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn thirty_rounds_meet_every_way_to_cut_at_every_age() {
-        let plans: Vec<Plan> = (0..30).map(|round| Plan::new(1, round)).collect();
-        let met: BTreeSet<_> =
-            plans.iter().map(|plan| (plan.round % ROUNDS_A_DATABASE, plan.keeps, plan.names)).collect();
-        assert_eq!(met.len(), 30);
-        assert!(plans.iter().any(|plan| plan.cut_again_after.is_some()));
-        assert_eq!(plans, (0..30).map(|round| Plan::new(1, round)).collect::<Vec<_>>());
-    }
 
     #[test]
     fn a_line_cut_short_was_not_told() {

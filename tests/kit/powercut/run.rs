@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use super::round::{Database, Engine, Findings, Outcome, Place, Plan, ROUNDS_A_DATABASE};
+use super::findings::Findings;
+use super::plan::{Engine, Plan, ROUNDS_A_DATABASE};
+use super::round::{Database, Outcome, Place};
 use super::{Keeps, NameRule, Seen};
 
 /// Which rounds to run.

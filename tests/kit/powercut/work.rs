@@ -11,8 +11,8 @@ use rand::rngs::StdRng;
 
 use super::client::{Client, Teller};
 use super::numbers;
+use super::plan::Engine;
 use super::record::{Line, PORTS};
-use super::round::Engine;
 use super::unflushed::Unflushed;
 
 /// A worker's orders.
