@@ -5,6 +5,7 @@ pub mod client;
 pub mod clock;
 pub mod destination;
 pub mod model;
+pub mod powercut;
 pub mod server;
 pub mod small_disk;
 pub mod suite;

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "and so are their errors")]
 
 mod error;
+mod powercut;
 mod report;
 mod steps;
 mod test;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run every check, in order, up to the first that fails. CI runs this and nothing else
     Test(test::Args),
+    /// Take the power away from a working box at random moments and look at what is left
+    Powercut(powercut::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = Workspace::find().and_then(|workspace| match &cli.command {
         Command::Test(args) => test::run(args, &workspace),
+        Command::Powercut(args) => powercut::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::error::Error;
+use crate::powercut;
 use crate::workspace::Workspace;
 
 /// A Cargo subcommand that is a crate of its own. One that is there already does, whatever its version.
@@ -29,6 +30,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
             return Err(Error::new(format!("the toolchain has no {component}")).hint(hint));
         }
     }
+    powercut::ensure_fuse(workspace)?;
     for tool in &TOOLS {
         if workspace.cargo([tool.subcommand, "--version"]).succeeds() {
             println!("{} is there", tool.package);

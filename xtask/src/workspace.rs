@@ -45,6 +45,18 @@ impl Workspace {
         self.target.join("tools")
     }
 
+    /// Where Cargo builds.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// A program of the machine's, at the root.
+    pub(crate) fn program(&self, name: &str) -> Run {
+        let mut command = Command::new(name);
+        command.current_dir(&self.root).stdin(Stdio::null()).env("PATH", &self.path);
+        Run { command, shown_env: String::new() }
+    }
+
     /// Cargo, at the root, with nothing left of the environment Cargo made for this program.
     pub(crate) fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Run {
         let mut command = Command::new("cargo");

@@ -3,19 +3,26 @@
 //! What sled leaves undone is done here:
 //! - Its `flush()` hands the data to the host and, on Linux, flushes nothing (`sync_file_range`). After it we flush
 //!   the file `db` ourselves, through a handle of our own, before a flushed apply is answered.
-//! - It never flushes its file `conf`, the large values it keeps in `blobs/`, or any folder. A new database is made
-//!   under another name, flushed as a whole, and only then named `sled`; after every opening everything in the
-//!   folder is flushed once, and before every flush of `db` the blobs that are new.
+//! - It never flushes its file `conf` or any folder. A new database is made under another name, flushed as a whole,
+//!   and only then named `sled`; after every opening everything in the folder is flushed once.
+//! - A page that is too long for its log it keeps as a file of its own in `blobs/`, which it may remove before what
+//!   replaces it is flushed, and where one is missing its recovery leaves the page's last changes out without a word.
+//!   So no page may become that long: longer values are cut into pieces, and segments are as large as sled allows.
+//! - It writes over a segment once what replaced its content was handed to the host. As we flush later than that, no
+//!   more may be written between two flushes than makes it go through a whole segment: long records go ahead of
+//!   their group a few at a time, and what need not be flushed is, now and then.
 //! - A full disk leaves it broken: [`Engine::reserve`] wants much more room than asked for, and an apply that meets
 //!   a full disk all the same poisons the engine.
 //! - Where it fails in an unexpected way, or panics, the engine is poisoned and a new opening decides.
 //!
-//! Limits: sled's format is that of 0.34 for good; it keeps up to 64 MiB of pages in memory and several times that
-//! while it writes large values; space is reused but seldom given back; a record costs the log its key, its value
+//! Limits: sled's format is that of 0.34 for good; a group of more than about 6 MiB of short records in one apply may
+//! go through a whole segment all the same, and a power cut in the midst of it may then cost older records; it keeps
+//! up to 64 MiB of pages in memory and several times that while it writes large values; a database takes 16 MiB at
+//! least; space is reused but seldom given back; a record costs the log its key, its value
 //! and now and then its whole page; damage that sled finds in its own pages fails the whole call, as it cannot say
 //! which records are concerned. A single process may open a folder.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,6 +47,12 @@ const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 const AMPLIFICATION: u64 = 4;
 /// Pages kept in memory.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest log segment that sled knows. A page of up to a quarter of it stays in the log.
+const SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+/// Longer values are cut into pieces of so many bytes. A page holds some 20 values before it is split.
+const PIECE_BYTES: usize = 132 * 1024;
+/// After so many bytes what was written is flushed, asked for or not.
+const UNFLUSHED_BYTES_MAX: usize = 2 * 1024 * 1024;
 const KEY_BYTES: usize = 13;
 /// How often, and how long after each other, a locked database is tried.
 const LOCKED_TRIES: u32 = 100;
@@ -61,8 +74,8 @@ pub struct Sled {
 struct Writer {
     /// Our own handle on sled's `db`.
     file: File,
-    /// Blobs that are flushed.
-    blobs: HashSet<PathBuf>,
+    /// Bytes written since the last flush.
+    unflushed: usize,
     state: State,
 }
 
@@ -88,14 +101,13 @@ impl Sled {
             create_settled(folder, parent)?;
         }
         let db = open_database(folder)?;
-        let blobs = sync_everything(folder).map_err(fault)?;
+        sync_everything(folder).map_err(fault)?;
         let file = File::open(folder.join("db")).map_err(fault)?;
-        let records =
-            guard("count the records", || db.iter().keys().try_fold(0, |count, key| key.map(|_| count + 1)))?;
+        let records = guard("count the records", || count(&db))?;
         Ok(Self {
             db: Mutex::new(Some(db)),
             folder: folder.to_owned(),
-            writer: Mutex::new(Writer { file, blobs, state: State::Open }),
+            writer: Mutex::new(Writer { file, unflushed: 0, state: State::Open }),
             records: AtomicU64::new(records),
             flushes: AtomicU64::new(0),
             damages: Mutex::default(),
@@ -122,37 +134,49 @@ impl Sled {
 
     fn write(&self, writer: &mut Writer, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
         let db = self.db()?;
-        let growth = guard("write to the sled database", || {
-            let (changes, growth) = changes(&db, writes)?;
-            let mut batch = ::sled::Batch::default();
-            for (key, value) in changes {
-                match value {
-                    Some(value) => batch.insert(&key, value),
-                    None => batch.remove(&key),
-                }
-            }
-            db.apply_batch(batch)?;
-            // Without this the group would be in the process's memory only, and gone with it.
-            db.flush()?;
-            Ok(growth)
-        })?;
-        if durability == Durability::Flushed {
+        let doing = "write to the sled database";
+        let (mut changes, growth) = guard(doing, || changes(&db, writes))?;
+        let ahead = guard(doing, || parts_ahead(&db, &mut changes))?;
+        for part in ahead {
+            guard(doing, || apply(&db, part))?;
+            self.sync(writer)?;
+        }
+        writer.unflushed += bytes(&changes);
+        guard(doing, || apply(&db, changes))?;
+        if durability == Durability::Flushed || writer.unflushed > UNFLUSHED_BYTES_MAX {
             self.sync(writer)?;
         }
         self.records
             .store(self.records.load(Ordering::Relaxed).saturating_add_signed(growth), Ordering::Relaxed);
         Ok(())
     }
-    /// Flushes the new blobs, then what leads to them.
+
     fn sync(&self, writer: &mut Writer) -> Result<(), Error> {
         self.flushes.fetch_add(1, Ordering::Relaxed);
-        sync_blobs(&self.folder, &mut writer.blobs)
-            .and_then(|()| writer.file.sync_data())
-            .map_err(|error| Error::io("flush the sled database", error))
+        writer.unflushed = 0;
+        writer.file.sync_data().map_err(|error| Error::io("flush the sled database", error))
     }
 }
 
-type Changes = BTreeMap<[u8; KEY_BYTES], Option<Vec<u8>>>;
+/// What each key becomes.
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+fn bytes(changes: &Changes) -> usize {
+    changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
+}
+
+/// Applies all or nothing and hands it to the host: without that it would be in the process's memory only.
+fn apply(db: &::sled::Db, changes: Changes) -> ::sled::Result<()> {
+    let mut batch = ::sled::Batch::default();
+    for (key, value) in changes {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    db.apply_batch(batch)?;
+    db.flush().map(drop)
+}
 
 /// What each key of a group becomes, and by how much the number of records changes.
 fn changes(db: &::sled::Db, writes: &WriteSet) -> ::sled::Result<(Changes, i64)> {
@@ -160,27 +184,99 @@ fn changes(db: &::sled::Db, writes: &WriteSet) -> ::sled::Result<(Changes, i64)>
     for write in writes.iter() {
         match write {
             Write::Put { key, head, body } => {
-                changes.insert(key_bytes(key), Some(value_bytes(key, head, body)));
+                remove(db, &mut changes, &key_bytes(key))?;
+                let value = value_bytes(key, head, body);
+                for (piece, part) in (0..).zip(value.chunks(PIECE_BYTES)) {
+                    changes.insert(piece_key(&key_bytes(key), piece), Some(part.to_vec()));
+                }
             }
-            Write::Delete { key } => {
-                changes.insert(key_bytes(key), None);
-            }
+            Write::Delete { key } => remove(db, &mut changes, &key_bytes(key))?,
             Write::DeleteBelow { family, number } => {
                 let below = key_bytes(Key::new(family, 0, 0))..key_bytes(Key::new(family, number, 0));
-                changes.range_mut(below.clone()).for_each(|(_, value)| *value = None);
+                let of_group = below.start.to_vec()..below.end.to_vec();
+                changes.range_mut(of_group).for_each(|(_, value)| *value = None);
                 for key in db.range(below).keys() {
-                    if let Ok(key) = <[u8; KEY_BYTES]>::try_from(&*key?) {
-                        changes.insert(key, None);
-                    }
+                    changes.insert(key?.to_vec(), None);
                 }
             }
         }
     }
     let mut growth = 0;
-    for (key, value) in &changes {
+    for (key, value) in changes.iter().filter(|(key, _)| key.len() == KEY_BYTES) {
         growth += i64::from(value.is_some()) - i64::from(db.contains_key(key)?);
     }
     Ok((changes, growth))
+}
+
+/// Removes a record with all of its pieces, those of the group and those that are stored.
+fn remove(db: &::sled::Db, changes: &mut Changes, key: &[u8]) -> ::sled::Result<()> {
+    let of_group: Vec<Vec<u8>> = changes
+        .range(key.to_vec()..)
+        .map(|(known, _)| known)
+        .take_while(|known| known.starts_with(key))
+        .cloned()
+        .collect();
+    changes.extend(of_group.into_iter().map(|known| (known, None)));
+    changes.insert(key.to_vec(), None);
+    let mut value = db.get(key)?;
+    let mut piece = 0;
+    while value.is_some_and(|value| value.len() == PIECE_BYTES) {
+        piece += 1;
+        let next = piece_key(key, piece);
+        value = db.get(&next)?;
+        if value.is_some() {
+            changes.insert(next, None);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the later pieces of new long records out of a large group, a few at a time: nobody sees them before the
+/// first piece is there.
+fn parts_ahead(db: &::sled::Db, changes: &mut Changes) -> ::sled::Result<Vec<Changes>> {
+    let mut parts = Vec::new();
+    if bytes(changes) <= UNFLUSHED_BYTES_MAX {
+        return Ok(parts);
+    }
+    let mut part = Changes::new();
+    let later: Vec<Vec<u8>> = changes.keys().filter(|key| key.len() > KEY_BYTES).cloned().collect();
+    for key in later {
+        // The pieces of a record that is there must change with it.
+        let first = key.get(..KEY_BYTES).unwrap_or_default();
+        if changes.get(&key).is_none_or(Option::is_none) || db.contains_key(first)? {
+            continue;
+        }
+        part.extend(changes.remove_entry(&key));
+        if bytes(&part) > UNFLUSHED_BYTES_MAX / 2 {
+            parts.push(std::mem::take(&mut part));
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+/// How many records there are. Pieces that a crash left without their first one are removed.
+fn count(db: &::sled::Db) -> ::sled::Result<u64> {
+    let mut records = 0;
+    let mut orphans = Changes::new();
+    // The record whose pieces come next, where it has any.
+    let mut long: Option<::sled::IVec> = None;
+    for entry in db.iter() {
+        let (key, value) = entry?;
+        if key.len() == KEY_BYTES {
+            records += 1;
+            long = (value.len() == PIECE_BYTES).then_some(key);
+        } else if !long.as_ref().is_some_and(|first| key.starts_with(first)) {
+            orphans.insert(key.to_vec(), None);
+        }
+    }
+    if !orphans.is_empty() {
+        tracing::warn!(pieces = orphans.len(), "removed what a crash left of records that were never stored");
+        apply(db, orphans)?;
+    }
+    Ok(records)
 }
 
 impl Writer {
@@ -222,6 +318,7 @@ fn create_settled(folder: &Path, parent: &Path) -> Result<(), Error> {
 #[expect(clippy::disallowed_methods, reason = "waits for threads of sled's that tell nobody when they end")]
 fn open_database(folder: &Path) -> Result<::sled::Db, Error> {
     let config = ::sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+    let config = config.segment_size(SEGMENT_BYTES);
     let mut tries = 0;
     loop {
         match guard("open the sled database", || config.open()) {
@@ -234,47 +331,16 @@ fn open_database(folder: &Path) -> Result<::sled::Db, Error> {
     }
 }
 
-/// Flushes every file and folder of the database; returns its blobs.
-fn sync_everything(folder: &Path) -> io::Result<HashSet<PathBuf>> {
+/// Flushes every file and folder of the database.
+fn sync_everything(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            sync_if_there(&entry.path())?;
+        match File::open(entry?.path()).and_then(|file| file.sync_all()) {
+            // sled removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
         }
     }
-    let mut blobs = HashSet::new();
-    sync_blobs(folder, &mut blobs)?;
-    File::open(folder.join("blobs"))?.sync_all()?;
-    File::open(folder)?.sync_all()?;
-    Ok(blobs)
-}
-
-/// Flushes the blobs that are not in `known`, which is then what there is.
-fn sync_blobs(folder: &Path, known: &mut HashSet<PathBuf>) -> io::Result<()> {
-    let blobs = folder.join("blobs");
-    let mut now = HashSet::with_capacity(known.len());
-    let mut is_new = false;
-    for entry in fs::read_dir(&blobs)? {
-        let path = entry?.path();
-        if !known.contains(&path) {
-            sync_if_there(&path)?;
-            is_new = true;
-        }
-        now.insert(path);
-    }
-    if is_new {
-        File::open(&blobs)?.sync_all()?;
-    }
-    *known = now;
-    Ok(())
-}
-
-fn sync_if_there(path: &Path) -> io::Result<()> {
-    match File::open(path).and_then(|file| file.sync_all()) {
-        // sled removed it meanwhile.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    File::open(folder)?.sync_all()
 }
 
 /// Runs something of sled's; neither its errors nor its panics get through as they are.
@@ -300,6 +366,32 @@ fn key_bytes(key: Key) -> [u8; KEY_BYTES] {
     number.copy_from_slice(&key.number.to_be_bytes());
     part.copy_from_slice(&key.part.to_be_bytes());
     bytes
+}
+
+/// The key of a value's `piece`-th piece; the first is under the key itself.
+fn piece_key(key: &[u8], piece: u16) -> Vec<u8> {
+    let mut bytes = key.to_vec();
+    if piece > 0 {
+        bytes.extend_from_slice(&piece.to_be_bytes());
+    }
+    bytes
+}
+
+/// The whole value that begins with `first`.
+fn whole(db: &::sled::Db, key: Key, first: ::sled::IVec) -> ::sled::Result<::sled::IVec> {
+    if first.len() != PIECE_BYTES {
+        return Ok(first);
+    }
+    let mut value = first.to_vec();
+    let mut piece = 0;
+    while value.len() == (usize::from(piece) + 1) * PIECE_BYTES {
+        piece += 1;
+        match db.get(piece_key(&key_bytes(key), piece))? {
+            Some(part) => value.extend_from_slice(&part),
+            None => break,
+        }
+    }
+    Ok(value.into())
 }
 
 fn key_of(bytes: &[u8]) -> Option<Key> {
@@ -336,13 +428,19 @@ impl Engine for Sled {
     }
 
     fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        let mut records = self.db()?.iter();
+        let db = self.db()?;
+        let mut records = db.iter();
         let mut next = || guard("read the sled database", || records.next().transpose());
-        while let Some((key, value)) = next().map_err(|error| error.as_kind(ErrorKind::Unavailable))? {
-            let Some(key) = key_of(&key) else {
-                self.note(None, value.len(), "a key that is none of ours");
+        let unavailable = |error: Error| error.as_kind(ErrorKind::Unavailable);
+        while let Some((name, first)) = next().map_err(unavailable)? {
+            if name.len() == KEY_BYTES + 2 {
+                continue;
+            }
+            let Some(key) = key_of(&name) else {
+                self.note(None, first.len(), "a key that is none of ours");
                 continue;
             };
+            let value = guard("read the sled database", || whole(&db, key, first)).map_err(unavailable)?;
             match value_of(key, &value) {
                 Some((head, _)) => visit(key, head)?,
                 None => self.note(Some(key), value.len(), "the record does not match its checksum"),
@@ -353,16 +451,20 @@ impl Engine for Sled {
 
     fn get(&self, key: Key) -> Result<Option<Record>, Error> {
         let db = self.db()?;
-        let value = guard("read the sled database", || db.get(key_bytes(key)))?;
-        let Some(value) = value else { return Ok(None) };
-        match value_of(key, &value) {
-            Some((head, body)) => {
-                Ok(Some(Record { head: Bytes::copy_from_slice(head), body: Bytes::copy_from_slice(body) }))
+        loop {
+            let first = guard("read the sled database", || db.get(key_bytes(key)))?;
+            let Some(first) = first else { return Ok(None) };
+            let value = guard("read the sled database", || whole(&db, key, first.clone()))?;
+            if let Some((head, body)) = value_of(key, &value) {
+                let (head, body) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(body));
+                return Ok(Some(Record { head, body }));
             }
-            None => {
-                self.note(Some(key), value.len(), "the record does not match its checksum");
-                Err(Error::new(ErrorKind::Corrupt, "read a record").with("key", format_args!("{key:?}")))
+            // The record may have been replaced between two of its pieces.
+            if guard("read the sled database", || db.get(key_bytes(key)))? != Some(first) {
+                continue;
             }
+            self.note(Some(key), value.len(), "the record does not match its checksum");
+            return Err(Error::new(ErrorKind::Corrupt, "read a record").with("key", format_args!("{key:?}")));
         }
     }
 
