@@ -227,6 +227,10 @@ impl Writer {
             if error.kind() == ErrorKind::Full {
                 tracing::warn!(%error, wiped = wiped.is_ok(), "the disk is full");
                 self.is_cautious = true;
+                // As far as it got, the blocks are there.
+                let written = current.file.file_bytes().unwrap_or_default();
+                current.secured = current.secured.max(written);
+                shared.live_mut().extend_segment(segment, at, written);
             }
             return Err(self.fail(error));
         }
@@ -426,7 +430,28 @@ impl Writer {
                 Err(_) => return Ok(()),
             }
         }
-        self.secure(shared, bytes)
+        match self.secure(shared, bytes) {
+            Err(error) if error.kind() == ErrorKind::Full && self.made_room(shared) => {
+                self.secure(shared, bytes)
+            }
+            secured => secured,
+        }
+    }
+
+    /// Moves some of the oldest segment's rest and frees what is dead, as a flushed apply does: while everything is
+    /// refused none comes by. True where something was freed.
+    fn made_room(&mut self, shared: &Shared) -> bool {
+        let oldest = || {
+            let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
+            live.segments().map(|(number, _)| number).next()
+        };
+        let before = oldest();
+        self.move_rest(shared, 0);
+        if self.flush(shared).is_err() {
+            return false;
+        }
+        self.drop_dead(shared);
+        oldest() != before
     }
 
     /// Writes zeros ahead of the position, so that the blocks are there.
