@@ -58,6 +58,7 @@ pub fn router(service: Service, token: Option<Secret>) -> Router {
         .route("/v1/deliveries/{id}/terminate", post(act::terminate))
         .fallback(reply::no_such_route)
         .method_not_allowed_fallback(reply::no_such_method)
-        .layer(middleware::from_fn_with_state(api.clone(), auth::check));
+        .layer(middleware::from_fn_with_state(api.clone(), auth::check))
+        .layer(middleware::from_fn(reply::close_after_refusal));
     Router::new().route("/healthz", get(query::health)).merge(guarded).with_state(api)
 }

@@ -1,6 +1,9 @@
 //! Answers: JSON, and problems as `application/problem+json`.
 
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::body::HttpBody as _;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -38,6 +41,17 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// Ends the connection after a refusal that may have left some of the request's body unread, and says so: a client
+/// that sent its next request on it would get no answer.
+pub(super) async fn close_after_refusal(request: Request, next: Next) -> Response {
+    let has_body = !request.body().is_end_stream() && request.version() < Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if has_body && !response.status().is_success() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 pub(super) async fn no_such_route(uri: Uri) -> Problem {
