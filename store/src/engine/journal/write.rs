@@ -398,7 +398,14 @@ impl Writer {
         // Only a file with a whole header is ever called a segment.
         shared.flushes.fetch_add(1, Ordering::Relaxed);
         file.sync_data().map_err(|error| fault("flush a segment's header", error))?;
-        self.disk.rename(&made, &name).map_err(|error| fault("name a segment", error))?;
+        self.disk.rename(&made, &name).map_err(|error| {
+            let error = fault("name a segment", error);
+            // If the file has its new name all the same, it says where the segment before it ends: nothing may be
+            // written there any more.
+            let is_unchanged =
+                self.disk.list().is_ok_and(|names| names.contains(&made) && !names.contains(&name));
+            if is_unchanged { error } else { error.as_kind(ErrorKind::Unavailable) }
+        })?;
         // After the rename a failure leaves it open which name will last: that is no full disk any more.
         self.disk.sync_folder().map_err(|error| {
             Error::io("flush the journal's folder", error).as_kind(ErrorKind::Unavailable)
