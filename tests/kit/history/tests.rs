@@ -1,0 +1,1 @@
+//! Each invariant is broken by a small history.
