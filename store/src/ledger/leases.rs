@@ -126,14 +126,17 @@ impl Ledger {
     pub(crate) fn restore_leases(&mut self, held: Vec<(u64, Held)>) {
         for (number, held) in held {
             let Some(row) = self.deliveries.get_mut(number) else { continue };
-            if row.state != DeliveryState::Ready {
+            // What was leased because its time had come is on the disk as still waiting for it.
+            let from = row.state;
+            if !matches!(from, DeliveryState::Ready | DeliveryState::Scheduled | DeliveryState::RetryWait) {
                 continue;
             }
             row.state = DeliveryState::Leased;
-            let (port_number, route) = (row.port, row.route());
+            let (port_number, route, due) = (row.port, row.route(), row.due);
             self.next_token = self.next_token.max(held.token);
             let Some(port) = self.ports.get_mut(port_number as usize) else { continue };
-            port.shift(DeliveryState::Ready, DeliveryState::Leased);
+            port.shift(from, DeliveryState::Leased);
+            port.lane(route).due.remove(&(due, number));
             let lane = port.lane(route);
             lane.earliest_end =
                 if lane.leases.is_empty() { held.ends } else { lane.earliest_end.min(held.ends) };

@@ -108,6 +108,37 @@ async fn a_group_that_finds_no_room_leaves_no_trace() {
     }
 }
 
+/// A delivery that was leased because its time had come is on the disk as waiting for it. A group that finds no room
+/// must not give it to a second holder.
+#[tokio::test]
+async fn a_full_disk_takes_no_lease_from_a_delivery_whose_time_had_come() {
+    let mut refusals = 0;
+    for n in 0.. {
+        let disk = FaultDisk::new();
+        let mailbox = defined(&disk).await;
+        let message = Message::new(ids().message(), "due long ago");
+        let mut batch = Batch::new(ids().batch());
+        let not_before = Some(Timestamp::from_micros(1));
+        batch.push(crate::Op::Submit { message, ports: vec![port("orders")], not_before });
+        mailbox.commit(&batch).await.unwrap();
+        let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+        disk.plan(Plan::FullAt(disk.operations() + n));
+        let refused = mailbox.commit(&submission(100)).await.err();
+        disk.plan(Plan::Nothing);
+        let Some(error) = refused else { break };
+        if error.kind() == ErrorKind::Unavailable {
+            continue;
+        }
+        refusals += 1;
+        let counts = mailbox.ports()[0].counts;
+        assert_eq!((counts.leased, counts.live()), (1, 1), "n={n}");
+        assert_eq!(mailbox.lease(&want("orders")).await.unwrap().len(), 0, "n={n}");
+        let batch = Batch::new(ids().batch()).delete(lease, sent());
+        assert!(mailbox.commit(&batch).await.unwrap().all_applied(), "n={n}");
+    }
+    assert!(refusals > 0, "no write was reached");
+}
+
 /// Fails the n-th operation of a commit, for every n: the caller hears that the outcome is unknown, the box stops,
 /// and after reopening the same batch is there exactly once.
 #[tokio::test]
