@@ -294,3 +294,48 @@ async fn watchers_hear_of_what_becomes_ready() {
     let (_, ()) = tokio::join!(submit(&mailbox, b"x"), watch.changed());
     let (_, ()) = tokio::join!(submit(&mailbox, b"y"), watch.changed());
 }
+
+/// A message for two ports: one delivery has ended and its trace is past the retention, the other one is parked.
+#[tokio::test]
+async fn a_delivery_that_ended_does_not_come_back_when_its_trace_goes_before_its_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.retention.count = 1;
+    let mailbox = with_port(config.clone(), false).await;
+    let define = Batch::new(ids().batch()).define_port(&port("bills"), PortSpec::default());
+    mailbox.commit(&define).await.unwrap();
+    let mut both = Batch::new(ids().batch());
+    let ports = vec![port("orders"), port("bills")];
+    both.push(crate::Op::Submit { message: Message::new(ids().message(), "both"), ports, not_before: None });
+    let committed = mailbox.commit(&both).await.unwrap();
+    let [OpResult::Submitted { first }] = *committed.results() else { panic!("{committed:?}") };
+    let parked = DeliveryId::new(first.number() + 1);
+    mailbox.commit(&Batch::new(ids().batch()).hold(parked, "later")).await.unwrap();
+    for _ in 0..5 {
+        submit(&mailbox, b"another").await;
+        for leased in mailbox.lease(&want("orders")).await.unwrap() {
+            let batch = Batch::new(ids().batch()).delete(leased.lease, sent());
+            assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+        }
+    }
+    assert_eq!(mailbox.delivery(first).await.unwrap(), None);
+    for _ in 0..2 {
+        mailbox.close().await.unwrap();
+        let mailbox = MessageBox::open(config.clone()).unwrap();
+        assert_eq!(mailbox.delivery(first).await.unwrap(), None);
+        let live: Vec<u64> = mailbox.ports().iter().map(|port| port.counts.live()).collect();
+        assert_eq!(live, [1, 0], "bills, orders");
+    }
+    // With the message's end nothing is left that says so.
+    let mailbox = MessageBox::open(config).unwrap();
+    let keys = || {
+        let mut keys = Vec::new();
+        let engine = &mailbox.handle.shared.engine;
+        engine.recover(&mut |key, _head| { keys.push(key); Ok(()) }).unwrap();
+        keys.retain(|key| [super::keys::message::FAMILY, super::keys::delivery::FAMILY].contains(&key.family));
+        keys.len()
+    };
+    assert_eq!(keys(), 3, "the message, the parked delivery, and that the other one has ended");
+    mailbox.commit(&Batch::new(ids().batch()).terminate(parked, "enough")).await.unwrap();
+    assert_eq!(keys(), 0);
+}

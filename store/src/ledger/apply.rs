@@ -231,7 +231,7 @@ impl Ledger {
         if fixed.fragments != 0 {
             self.long_bodies.insert(number, fixed.fragments);
         }
-        let row = MessageRow { id, submitted: with.now, body_len: body.len(), live: count, known: count };
+        let row = MessageRow { id, submitted: with.now, body_len: body.len(), live: count, known: count, count };
         self.know(number, row);
         let mut numbers = Vec::with_capacity(ports.len());
         for (ordinal, name) in (0..).zip(ports) {

@@ -4,6 +4,7 @@ use super::apply::Applying;
 use super::{Ledger, Page};
 use crate::engine::WriteSet;
 use crate::message_box::keys;
+use crate::message_box::keys::delivery::{DeliveryHead, DeliveryRest};
 use crate::message_box::keys::finished::Trace;
 use crate::{AttemptNote, DeliveryState, Timestamp};
 
@@ -31,6 +32,7 @@ impl Ledger {
         let of = *of;
         if of.live == 0 {
             self.drop_body(message, of.body_len, with.writes);
+            self.drop_marks(message, of.count, with.writes);
         }
         let trace = Trace {
             delivery: number,
@@ -60,6 +62,15 @@ impl Ledger {
         writes.delete(keys::message::key(message));
         if let Some(fragments) = self.long_bodies.remove(&message) {
             keys::fragment::delete_all(writes, fragments, body_len);
+        }
+    }
+
+    /// With its message's record a forgotten delivery can no longer be implied by it.
+    fn drop_marks(&self, message: u64, count: u16, writes: &mut WriteSet) {
+        for number in message..message + u64::from(count) {
+            if self.deliveries.get(number).is_none() {
+                writes.delete(keys::delivery::key(number));
+            }
         }
     }
 
@@ -108,8 +119,20 @@ impl Ledger {
         let message = number - u64::from(row.ordinal);
         let Some(of) = self.messages.get_mut(message) else { return };
         of.known = of.known.saturating_sub(1);
+        let of = *of;
         if of.known == 0 {
             self.forget(message);
+        }
+        if of.live > 0 {
+            // Its message's record implies it: that it has ended must stay known for as long as that is there.
+            let fixed = DeliveryHead {
+                state: row.state,
+                route: row.route(),
+                attempts: row.attempts,
+                attempts_on_route: row.attempts_on_route,
+                due: Timestamp::EPOCH,
+            };
+            keys::delivery::write(writes, number, &fixed, &DeliveryRest::default());
         }
     }
 }

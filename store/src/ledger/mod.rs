@@ -47,6 +47,8 @@ pub(crate) struct MessageRow {
     pub(crate) live: u16,
     /// Deliveries still known: its id stays while there is one.
     pub(crate) known: u16,
+    /// Deliveries that it was submitted with; 0 where only traces are left.
+    pub(crate) count: u16,
 }
 
 /// A delivery that is still known.

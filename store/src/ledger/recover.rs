@@ -89,6 +89,7 @@ impl Recovery {
             body_len: fixed.body_len,
             live: count,
             known: count,
+            count,
         };
         self.ledger.know(number, row);
         self.top = self.top.max(number + u64::from(count)).max(fixed.fragments + 1);
@@ -136,6 +137,11 @@ impl Recovery {
                 orphans.push(keys::delivery::key(number));
                 continue;
             };
+            if fixed.state.is_terminal() {
+                let message = number - u64::from(row.ordinal);
+                self.ended_and_forgotten(number, message);
+                continue;
+            }
             row.state = fixed.state;
             row.attempts = fixed.attempts;
             row.attempts_on_route = fixed.attempts_on_route;
@@ -143,6 +149,15 @@ impl Recovery {
             row.set(DeliveryRow::BACKUP, fixed.route == Route::Backup);
             row.set(DeliveryRow::RECORD, true);
             row.set(DeliveryRow::CARRIED, carried);
+        }
+    }
+
+    /// A delivery whose trace is gone, while its message is still there for others.
+    fn ended_and_forgotten(&mut self, number: u64, message: u64) {
+        self.ledger.deliveries.remove(number);
+        if let Some(of) = self.ledger.messages.get_mut(message) {
+            of.live = of.live.saturating_sub(1);
+            of.known = of.known.saturating_sub(1);
         }
     }
 
@@ -181,6 +196,7 @@ impl Recovery {
                     body_len: trace.body_len,
                     live: 0,
                     known: 1,
+                    count: 0,
                 };
                 self.ledger.know(message, of);
             }

@@ -2,6 +2,9 @@
 //!
 //! Head: state (1 byte), route (1), attempts (4), attempts on the route (4), due (8), then bincode: the reason it
 //! is suspended for, and the headers carried to the next attempt.
+//!
+//! With the state of an outcome it says that the delivery has ended and its trace is gone, while its message's record
+//! is still there for others. It goes with that record.
 
 use serde::{Deserialize, Serialize};
 
