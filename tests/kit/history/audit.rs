@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pillarbox_store::{Counts, DeliveryId, DeliveryInfo, DeliveryState, PortName};
+use pillarbox_store::{Counts, DeliveryId, DeliveryInfo, DeliveryState, PortName, Timestamp};
 
 use super::check::{Batch, Checker};
 use super::rows::{Difference, Row, State};
@@ -33,7 +33,7 @@ impl Checker {
         let mut signs = Vec::new();
         let mut hopeless = false;
         for op in &batch.ops {
-            match self.sign(op, found, &mut fresh) {
+            match self.sign(op, batch.at, found, &mut fresh) {
                 Sign::Applied => signs.push(true),
                 Sign::NotApplied => signs.push(false),
                 Sign::Refusable => hopeless = true,
@@ -46,7 +46,7 @@ impl Checker {
             self.broken(Invariant::I10, text);
         }
         for op in &batch.ops {
-            if applied { self.take_over(op, found) } else { self.refuse(op) }
+            if applied { self.take_over(op, batch.at, found) } else { self.refuse(op) }
         }
         if applied {
             self.applied.insert(batch.id, None);
@@ -56,6 +56,7 @@ impl Checker {
     fn sign(
         &self,
         op: &Said,
+        at: Timestamp,
         found: &Found<'_>,
         fresh: &mut BTreeSet<pillarbox_store::MessageId>,
     ) -> Sign {
@@ -74,20 +75,20 @@ impl Checker {
                 }
             }
             Said::Settle { lease, .. } => self.leases.get(lease).map_or(Sign::Silent, |delivery| {
-                self.sign_of(*delivery, op, found)
+                self.sign_of(*delivery, op, at, found)
             }),
             Said::Hold(delivery) | Said::Resume(delivery) | Said::Terminate(delivery) => {
-                self.sign_of(*delivery, op, found)
+                self.sign_of(*delivery, op, at, found)
             }
             Said::Pause(..) | Said::Other => Sign::Silent,
         }
     }
 
-    fn sign_of(&self, delivery: DeliveryId, op: &Said, found: &Found<'_>) -> Sign {
+    fn sign_of(&self, delivery: DeliveryId, op: &Said, at: Timestamp, found: &Found<'_>) -> Sign {
         let (Some(row), Some(found)) = (self.rows.get(&delivery), found.get(&delivery)) else {
             return Sign::Silent;
         };
-        let Some(after) = self.after(row, op) else { return Sign::Refusable };
+        let Some(after) = self.after(row, op, at) else { return Sign::Refusable };
         match (row.matches(found, self.now), after.matches(found, self.now)) {
             (true, false) => Sign::NotApplied,
             (false, true) => Sign::Applied,
@@ -96,20 +97,20 @@ impl Checker {
     }
 
     /// The row after an operation, where it can be applied.
-    fn after(&self, row: &Row, op: &Said) -> Option<Row> {
+    fn after(&self, row: &Row, op: &Said, at: Timestamp) -> Option<Row> {
         let mut after = row.clone();
         if row.state.is_terminal() {
             return None;
         }
         match op {
-            Said::Settle { how, charged, .. } => after.settle(*how, *charged, self.now),
-            command if row.allows(command, self.now) => after.command(command),
+            Said::Settle { how, charged, .. } => after.settle(*how, *charged, at),
+            command if row.allows(command, at) => after.command(command),
             _ => return None,
         }
         Some(after)
     }
 
-    fn take_over(&mut self, op: &Said, found: &Found<'_>) {
+    fn take_over(&mut self, op: &Said, at: Timestamp, found: &Found<'_>) {
         match op {
             Said::Submit { message, ports, .. } => {
                 let known = self.messages.get(message).is_none_or(|message| message.is_accepted);
@@ -127,10 +128,10 @@ impl Checker {
             }
             Said::Settle { lease, .. } => {
                 let delivery = self.leases.get(lease).copied();
-                self.take_over_row(delivery, op);
+                self.take_over_row(delivery, op, at);
             }
             Said::Hold(delivery) | Said::Resume(delivery) | Said::Terminate(delivery) => {
-                self.take_over_row(Some(*delivery), op);
+                self.take_over_row(Some(*delivery), op, at);
             }
             Said::Pause(port, paused) => {
                 self.paused.insert(port.clone(), *paused);
@@ -139,8 +140,8 @@ impl Checker {
         }
     }
 
-    fn take_over_row(&mut self, delivery: Option<DeliveryId>, op: &Said) {
-        let after = delivery.and_then(|delivery| self.rows.get(&delivery)).and_then(|row| self.after(row, op));
+    fn take_over_row(&mut self, delivery: Option<DeliveryId>, op: &Said, at: Timestamp) {
+        let after = delivery.and_then(|delivery| self.rows.get(&delivery)).and_then(|row| self.after(row, op, at));
         if let Some(after) = after {
             self.rows.insert(after.delivery, after);
         }

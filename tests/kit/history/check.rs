@@ -59,6 +59,7 @@ pub(super) struct Message {
 /// A batch and what it said.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
+    pub(super) at: Timestamp,
     pub(super) id: BatchId,
     pub(super) strict: bool,
     pub(super) ops: Vec<Said>,
@@ -149,7 +150,7 @@ impl Checker {
                 known.is_refused &= known.is_accepted;
             }
         }
-        self.open.insert(id, Batch { id, strict, ops: ops.to_vec() });
+        self.open.insert(id, Batch { at: self.now, id, strict, ops: ops.to_vec() });
     }
 
     fn answered(&mut self, id: BatchId, answer: &Answer) {

@@ -45,7 +45,7 @@ impl TransportControl for Protocol {
             std::future::pending::<()>().await;
         }
         self.destination.pause().await;
-        self.destination.end();
+        self.destination.terminate().await;
     }
 }
 

@@ -210,11 +210,22 @@ impl Destination {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(message);
     }
 
+    /// The adapter's end by the contract: what is being sent is finished, what hangs is let go of.
+    async fn terminate(&self) {
+        self.tasks.idle().await;
+        for message in self.take_kept() {
+            self.fails(&message, SendError::temporary("let go of at the end"));
+        }
+    }
+
+    fn take_kept(&self) -> Vec<Outgoing> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The process dies.
     fn end(&self) {
         self.tasks.abort_all();
-        // Dropping one takes the lock of nobody.
-        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(kept);
+        drop(self.take_kept());
     }
 }
 

@@ -30,7 +30,7 @@ impl Sender for One {
     }
 
     async fn close(&self) {
-        self.0.end();
+        self.0.terminate().await;
     }
 }
 
@@ -78,7 +78,7 @@ impl BatchSender for Many {
     }
 
     async fn close(&self) {
-        self.0.end();
+        self.0.terminate().await;
     }
 }
 
@@ -113,7 +113,7 @@ impl TransportControl for Each {
     }
 
     async fn terminate(&self) {
-        self.destination.end();
+        self.destination.terminate().await;
     }
 }
 
