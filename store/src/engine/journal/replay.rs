@@ -14,7 +14,7 @@ use crc32c::crc32c_append;
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
-    ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, HeaderCopy, SEGMENT_HEADER_BYTES,
+    ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, HeaderCopy, SEGMENT_HEADER_BYTES,
     SEGMENT_START, SegmentHeader, TableEntry, segment_seed,
 };
 use super::index::Place;
@@ -283,14 +283,15 @@ impl<'a> Replay<'a> {
                 break;
             }
         }
-        let Tail { end, expected, unproven_from, is_closed, .. } = tail;
+        let Tail { end, expected, unproven_from, closing, .. } = tail;
         self.note_torn_tail(number, &tail, file_bytes, &mut window)?;
-        if !is_closed {
-            let from = unproven_from.unwrap_or(end);
-            rewrite(&*file, from, end).and_then(|()| file.sync_data()).map_err(|error| {
-                Error::io("flush the journal's last groups again", error).with("file", name)
-            })?;
-        }
+        let rewritten = match closing {
+            Some(mark) => complete_mark(&*file, &mark),
+            None => rewrite(&*file, unproven_from.unwrap_or(end), end),
+        };
+        rewritten.and_then(|()| file.sync_data()).map_err(|error| {
+            Error::io("flush the journal's last groups again", error).with("file", name)
+        })?;
         self.finish(number, end, expected);
         Ok(())
     }
@@ -305,6 +306,12 @@ impl<'a> Replay<'a> {
         window: &mut Window<'_>,
     ) -> Result<bool, Error> {
         let fault = |error| read_error(error, FileName::Segment(number));
+        let step = match step {
+            Step::Group(group) if is_half_written(window, &group).map_err(fault)? => {
+                Step::Group(Group { has_header: true, ..group })
+            }
+            other => other,
+        };
         match step {
             Step::Lost { from, expected, .. } if expected >= proven_below && expected != 0 => {
                 tail.expected = expected;
@@ -331,13 +338,14 @@ impl<'a> Replay<'a> {
             Step::BadTrailer(group) if group.header.record >= proven_below && !is_closing(&group) => {
                 return Ok(true);
             }
+            Step::BadTrailer(group) if is_half_written(window, &group).map_err(fault)? => return Ok(true),
             _ => {}
         }
         self.acknowledged(number, step, window).map_err(fault)?;
         if let Step::Group(group) = step {
             tail.end = group.end();
             tail.expected = group.header.record.saturating_add(1);
-            tail.is_closed = is_closing(&group);
+            tail.closing = is_closing(&group).then_some(group);
         } else if let Step::Lost { to, .. } = step {
             tail.end = to;
         }
@@ -470,11 +478,43 @@ struct Tail {
     expected: u64,
     torn_at: Option<u64>,
     unproven_from: Option<u64>,
-    is_closed: bool,
+    /// The closing mark, if that is what the segment ends with.
+    closing: Option<Group>,
 }
 
 fn is_closing(group: &Group) -> bool {
     group.header.kind == GroupKind::Closing
+}
+
+/// Whether half of a closing mark is missing, as a crash while it was being written leaves it. Nothing was in it. Where
+/// a single byte differs, that is damage.
+fn is_half_written(window: &mut Window<'_>, group: &Group) -> io::Result<bool> {
+    if !is_closing(group) {
+        return Ok(false);
+    }
+    for (at, wanted) in marks(group) {
+        let have = window.read(at, GROUP_HEADER_BYTES)?;
+        let same = have.iter().zip(&wanted).filter(|(have, wanted)| have == wanted).count();
+        if same + 1 < wanted.len() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The two halves of a closing mark: where, and what.
+fn marks(group: &Group) -> [(u64, [u8; GROUP_HEADER_BYTES]); 2] {
+    let header = &group.header;
+    [
+        (group.at, header.encode(GroupMark::Header, group.at)),
+        (group.trailer_at(), header.encode(GroupMark::Trailer, group.at)),
+    ]
+}
+
+/// Writes a closing mark again, whole. The process may have ended before it was flushed: what was read of it may be
+/// in the host's memory only, and the next segment's header will say that it is there.
+fn complete_mark(file: &dyn DiskFile, group: &Group) -> io::Result<()> {
+    marks(group).into_iter().try_for_each(|(at, mark)| file.write_all_at(&mut [IoSlice::new(&mark)], at))
 }
 
 /// The header that a segment's two copies give, if any.

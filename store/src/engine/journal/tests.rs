@@ -531,6 +531,44 @@ fn a_last_group_cut_anywhere_is_a_torn_tail() {
 }
 
 #[test]
+fn a_closing_mark_cut_in_two_is_no_damage() {
+    let (disk, model) = small_box();
+    let name = "0000000000000001.seg";
+    let end = disk.bytes(name).len();
+    for half in [end - 128..end - 64, end - 64..end] {
+        for left in [0, 0xa5] {
+            let disk = disk.crash(Keep::All);
+            disk.change(name, |bytes| bytes[half.clone()].fill(left));
+            let journal = open(&disk);
+            assert_eq!(journal.damage(), [], "{half:?}");
+            apply_one(&journal, Key::new(5, 5, 5), 100);
+            drop(journal);
+            let journal = open(&disk);
+            assert_eq!(journal.damage(), [], "{half:?}, opened again");
+            assert_eq!(contents(&journal).len(), model.len() + 1);
+        }
+    }
+}
+
+#[test]
+fn a_closing_mark_that_was_never_flushed_is_not_missed_later() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    apply_one(&journal, Key::new(1, 1, 0), 300);
+    // The mark is written and its flush fails; the process ends, the host goes on.
+    disk.plan(Plan::FailAt(disk.operations() + 1));
+    assert!(journal.close().is_err());
+    disk.plan(Plan::Nothing);
+    drop(journal);
+    let journal = open(&disk);
+    apply_one(&journal, Key::new(1, 2, 0), 300);
+    drop(journal);
+    let journal = open(&disk.crash(Keep::Synced));
+    assert_eq!(journal.damage(), []);
+    assert_eq!(contents(&journal).len(), 2);
+}
+
+#[test]
 fn damage_before_a_flushed_group_is_no_torn_tail() {
     let disk = FaultDisk::new();
     let journal = open(&disk);
