@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pillarbox_store::{Counts, DeliveryId, DeliveryInfo, DeliveryState, PortName, Timestamp};
+use pillarbox_store::{Counts, DeliveryId, DeliveryInfo, DeliveryState, PortName};
 
 use super::check::{Batch, Checker};
 use super::rows::{Difference, Row, State};
@@ -29,121 +29,63 @@ impl Checker {
 
     /// Decides by what is in the box whether a batch that nobody knows of was applied. All of it or nothing.
     fn resolve(&mut self, batch: &Batch, found: &Found<'_>) {
-        let mut fresh = BTreeSet::new();
         let mut signs = Vec::new();
-        let mut hopeless = false;
+        let mut is_void = false;
+        let mut fresh = BTreeSet::new();
         for op in &batch.ops {
-            match self.sign(op, batch.at, found, &mut fresh) {
-                Sign::Applied => signs.push(true),
-                Sign::NotApplied => signs.push(false),
-                Sign::Refusable => hopeless = true,
-                Sign::Silent => {}
+            let Said::Submit { message, ports, .. } = op else { continue };
+            let known = self.messages.get(message).is_some_and(|message| message.is_accepted);
+            if known || !self.are_fine(ports) || !fresh.insert(*message) {
+                is_void |= batch.strict;
+            } else {
+                signs.push(found.values().any(|info| info.message == *message));
+            }
+        }
+        for (delivery, after) in &batch.after {
+            if let (Some(row), Some(found)) = (self.rows.get(delivery), found.get(delivery)) {
+                match (row.matches(found, self.now), after.matches(found, self.now)) {
+                    (true, false) => signs.push(false),
+                    (false, true) => signs.push(true),
+                    // It looks the same either way, or is neither: the comparison tells.
+                    _ => {}
+                }
             }
         }
         let applied = signs.contains(&true);
-        if applied && (signs.contains(&false) || (batch.strict && hopeless)) {
+        if applied && (signs.contains(&false) || is_void) {
             let text = format!("of batch {} some is there after the crash, and some is not: {batch:?}", batch.id);
             self.broken(Invariant::I10, text);
         }
+        if applied { self.take_over(batch, found) } else { batch.ops.iter().for_each(|op| self.refuse(op)) }
+    }
+
+    /// A batch was applied although nobody heard of it.
+    fn take_over(&mut self, batch: &Batch, found: &Found<'_>) {
+        self.applied.insert(batch.id, None);
+        for (delivery, after) in &batch.after {
+            let mut after = after.clone();
+            after.crash();
+            self.rows.insert(*delivery, after);
+        }
         for op in &batch.ops {
-            if applied { self.take_over(op, batch.at, found) } else { self.refuse(op) }
-        }
-        if applied {
-            self.applied.insert(batch.id, None);
-        }
-    }
-
-    fn sign(
-        &self,
-        op: &Said,
-        at: Timestamp,
-        found: &Found<'_>,
-        fresh: &mut BTreeSet<pillarbox_store::MessageId>,
-    ) -> Sign {
-        match op {
-            Said::Submit { message, ports, .. } => {
-                let known = self.messages.get(message).is_some_and(|message| message.is_accepted);
-                if known || !self.are_fine(ports) || !fresh.insert(*message) {
-                    return Sign::Refusable;
+            match op {
+                Said::Submit { message, ports, .. } => {
+                    let known = self.messages.get(message).is_none_or(|message| message.is_accepted);
+                    let of_message = || found.values().filter(|info| info.message == *message);
+                    let number = |(place, port): (usize, &PortName)| {
+                        let info = of_message().find(|info| info.port == *port)?;
+                        Some(info.id.number() - place as u64)
+                    };
+                    let first = ports.iter().enumerate().find_map(number);
+                    if let Some(first) = first.filter(|_| !known) {
+                        self.accept(op, DeliveryId::new(first));
+                    }
                 }
-                let there = found.values().filter(|info| info.message == *message).count();
-                match there {
-                    0 => Sign::NotApplied,
-                    there if there == ports.len() => Sign::Applied,
-                    // Ended and forgotten, or torn: the comparison tells.
-                    _ => Sign::Applied,
+                Said::Pause(port, paused) => {
+                    self.paused.insert(port.clone(), *paused);
                 }
+                _ => {}
             }
-            Said::Settle { lease, .. } => self.leases.get(lease).map_or(Sign::Silent, |delivery| {
-                self.sign_of(*delivery, op, at, found)
-            }),
-            Said::Hold(delivery) | Said::Resume(delivery) | Said::Terminate(delivery) => {
-                self.sign_of(*delivery, op, at, found)
-            }
-            Said::Pause(..) | Said::Other => Sign::Silent,
-        }
-    }
-
-    fn sign_of(&self, delivery: DeliveryId, op: &Said, at: Timestamp, found: &Found<'_>) -> Sign {
-        let (Some(row), Some(found)) = (self.rows.get(&delivery), found.get(&delivery)) else {
-            return Sign::Silent;
-        };
-        let Some(after) = self.after(row, op, at) else { return Sign::Refusable };
-        match (row.matches(found, self.now), after.matches(found, self.now)) {
-            (true, false) => Sign::NotApplied,
-            (false, true) => Sign::Applied,
-            _ => Sign::Silent,
-        }
-    }
-
-    /// The row after an operation, where it can be applied.
-    fn after(&self, row: &Row, op: &Said, at: Timestamp) -> Option<Row> {
-        let mut after = row.clone();
-        if row.state.is_terminal() {
-            return None;
-        }
-        match op {
-            Said::Settle { how, charged, .. } => after.settle(*how, *charged, at),
-            command if row.allows(command, at) => after.command(command),
-            _ => return None,
-        }
-        Some(after)
-    }
-
-    fn take_over(&mut self, op: &Said, at: Timestamp, found: &Found<'_>) {
-        match op {
-            Said::Submit { message, ports, .. } => {
-                let known = self.messages.get(message).is_none_or(|message| message.is_accepted);
-                let there: BTreeMap<&PortName, DeliveryId> = found
-                    .values()
-                    .filter(|info| info.message == *message)
-                    .map(|info| (&info.port, info.id))
-                    .collect();
-                let first = ports.iter().enumerate().find_map(|(place, port)| {
-                    there.get(port).map(|number| number.number() - place as u64)
-                });
-                if let Some(first) = first.filter(|_| !known) {
-                    self.accept(op, DeliveryId::new(first));
-                }
-            }
-            Said::Settle { lease, .. } => {
-                let delivery = self.leases.get(lease).copied();
-                self.take_over_row(delivery, op, at);
-            }
-            Said::Hold(delivery) | Said::Resume(delivery) | Said::Terminate(delivery) => {
-                self.take_over_row(Some(*delivery), op, at);
-            }
-            Said::Pause(port, paused) => {
-                self.paused.insert(port.clone(), *paused);
-            }
-            Said::Other => {}
-        }
-    }
-
-    fn take_over_row(&mut self, delivery: Option<DeliveryId>, op: &Said, at: Timestamp) {
-        let after = delivery.and_then(|delivery| self.rows.get(&delivery)).and_then(|row| self.after(row, op, at));
-        if let Some(after) = after {
-            self.rows.insert(after.delivery, after);
         }
     }
 
@@ -224,13 +166,4 @@ impl Checker {
             self.broken(Invariant::I17, text);
         }
     }
-}
-
-enum Sign {
-    Applied,
-    NotApplied,
-    /// It would have been refused in any case.
-    Refusable,
-    /// The box looks the same with it and without.
-    Silent,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pillarbox_store::{BatchId, DeliveryId, MessageId, PortName, Refusal, Route, Timestamp};
 
 use super::rows::{Failed, Held, Row, State};
-use super::{Answer, Event, History, Invariant, PortLimits, RouteLimits, Said, To, Told, What};
+use super::{Answer, Event, History, How, Invariant, PortLimits, RouteLimits, Said, To, Told, What};
 
 /// Where a history breaks an invariant.
 #[derive(Debug, Clone)]
@@ -59,10 +59,11 @@ pub(super) struct Message {
 /// A batch and what it said.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
-    pub(super) at: Timestamp,
     pub(super) id: BatchId,
     pub(super) strict: bool,
     pub(super) ops: Vec<Said>,
+    /// The deliveries that it changes, as they are if it is applied.
+    pub(super) after: BTreeMap<DeliveryId, Row>,
 }
 
 pub(super) type Results = Vec<Result<Option<DeliveryId>, Refusal>>;
@@ -86,6 +87,8 @@ pub(super) struct Checker {
     pub(super) doubts: Vec<Batch>,
     pub(super) traces_kept: bool,
     is_draining: bool,
+    /// When the box last took nothing: outcomes then wait, one behind the other.
+    last_refusal: Timestamp,
     calm: Option<(Timestamp, Duration)>,
 }
 
@@ -150,7 +153,37 @@ impl Checker {
                 known.is_refused &= known.is_accepted;
             }
         }
-        self.open.insert(id, Batch { at: self.now, id, strict, ops: ops.to_vec() });
+        let after = self.foretell(ops);
+        self.open.insert(id, Batch { id, strict, ops: ops.to_vec(), after });
+    }
+
+    /// The deliveries that operations would change now.
+    fn foretell(&self, ops: &[Said]) -> BTreeMap<DeliveryId, Row> {
+        let mut after: BTreeMap<DeliveryId, Row> = BTreeMap::new();
+        for op in ops {
+            let delivery = match op {
+                Said::Settle { lease, .. } => self.leases.get(lease),
+                Said::Hold(delivery) | Said::Resume(delivery) | Said::Terminate(delivery) => Some(delivery),
+                _ => None,
+            };
+            let Some(delivery) = delivery else { continue };
+            let Some(mut row) = after.get(delivery).or_else(|| self.rows.get(delivery)).cloned() else { continue };
+            match op {
+                Said::Settle { lease, how, charged } => {
+                    let is_held = row.held.is_some_and(|held| held.lease == *lease);
+                    let has_backup = self.ports.get(&row.to.port).is_some_and(|port| port.backup.is_some());
+                    let can_move = has_backup && row.route == Route::Primary;
+                    if !is_held || (*how == How::Backup && !can_move) {
+                        continue;
+                    }
+                    row.settle(*how, *charged, self.now);
+                }
+                command if row.allows(command, self.now) => row.command(command),
+                _ => continue,
+            }
+            after.insert(*delivery, row);
+        }
+        after
     }
 
     fn answered(&mut self, id: BatchId, answer: &Answer) {
@@ -166,6 +199,7 @@ impl Checker {
                 self.doubts.push(batch);
             }
             Answer::Nothing => {
+                self.last_refusal = self.now;
                 self.abandon(&batch.ops);
                 for op in &batch.ops {
                     self.refuse(op);
@@ -332,7 +366,7 @@ impl Checker {
         }
         match row.held {
             Some(held) if held.ends > now => wrong.push((Invariant::I13, "somebody else holds it")),
-            Some(held) if !held.is_abandoned => {
+            Some(held) if !held.is_abandoned && self.last_refusal < held.at => {
                 wrong.push((Invariant::I14, "it was left to the end of its lease"));
             }
             _ => {}

@@ -143,16 +143,20 @@ impl Destination {
         self.world.end_if_dead().await;
     }
 
-    /// The message is at the destination now.
-    fn deliver(&self, message: &Outgoing) {
-        let body = message.body().to_bytes().map(|body| body_hash(&body));
+    /// The message is at the destination now; an error where its body cannot be read any more.
+    fn deliver(&self, message: &Outgoing) -> Result<(), SendError> {
+        let Ok(body) = message.body().to_bytes() else {
+            self.world.mark("destination: too late for the body");
+            return Err(self.fails(message, SendError::temporary("the body cannot be read")));
+        };
         self.world.record(What::Seen {
             to: to(message),
             route: message.route(),
             attempt: message.attempt(),
             send_key: message.send_key().to_owned(),
-            body: body.unwrap_or_default(),
+            body: body_hash(&body),
         });
+        Ok(())
     }
 
     fn tell(&self, message: &Outgoing, told: Told) {
@@ -182,7 +186,7 @@ impl Destination {
             }
             Treat::Fine | Treat::Twice => self.arrives(message),
             Treat::SentThenError => {
-                self.deliver(message);
+                self.deliver(message)?;
                 Err(self.fails(message, SendError::temporary("the answer was lost")))
             }
             Treat::Permanent => Err(self.fails(message, SendError::permanent("refused"))),
@@ -201,7 +205,7 @@ impl Destination {
     }
 
     fn arrives(&self, message: &Outgoing) -> Result<(), SendError> {
-        self.deliver(message);
+        self.deliver(message)?;
         self.tell(message, Told::Sent);
         Ok(())
     }
