@@ -14,8 +14,8 @@ use crc32c::crc32c_append;
 
 use super::disk::{Disk, DiskFile};
 use super::format::{
-    ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, HeaderCopy, SEGMENT_HEADER_BYTES,
-    SEGMENT_START, SegmentHeader, TableEntry, segment_seed,
+    ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, HeaderCopy,
+    SEGMENT_HEADER_BYTES, SEGMENT_START, SegmentHeader, TableEntry, segment_seed,
 };
 use super::index::Place;
 use super::read::{Window, is_head_sound};
@@ -289,9 +289,9 @@ impl<'a> Replay<'a> {
             Some(mark) => complete_mark(&*file, &mark),
             None => rewrite(&*file, unproven_from.unwrap_or(end), end),
         };
-        rewritten.and_then(|()| file.sync_data()).map_err(|error| {
-            Error::io("flush the journal's last groups again", error).with("file", name)
-        })?;
+        rewritten
+            .and_then(|()| file.sync_data())
+            .map_err(|error| Error::io("flush the journal's last groups again", error).with("file", name))?;
         self.finish(number, end, expected);
         Ok(())
     }
@@ -446,6 +446,7 @@ impl<'a> Replay<'a> {
     ) -> io::Result<()> {
         let live = &mut self.opened.live;
         match entry.kind {
+            EntryKind::Delete if crate::mutant::is("lost-tombstone") => {}
             EntryKind::Delete => live.remove(entry.key),
             EntryKind::DeleteBelow => live.remove_below(entry.key.family, entry.key.number),
             EntryKind::Put => {
@@ -489,7 +490,7 @@ fn is_closing(group: &Group) -> bool {
 /// Whether half of a closing mark is missing, as a crash while it was being written leaves it. Nothing was in it. Where
 /// a single byte differs, that is damage.
 fn is_half_written(window: &mut Window<'_>, group: &Group) -> io::Result<bool> {
-    if !is_closing(group) {
+    if !is_closing(group) || crate::mutant::is("half-mark-is-damage") {
         return Ok(false);
     }
     for (at, wanted) in marks(group) {
@@ -541,7 +542,7 @@ fn is_whole(
     group: &Group,
     entries: &mut Vec<(u64, TableEntry)>,
 ) -> io::Result<bool> {
-    if is_closing(group) {
+    if is_closing(group) || crate::mutant::is("torn-group-replayed") {
         // Nothing is in it: one sound mark says all.
         return Ok(true);
     }
@@ -563,6 +564,9 @@ fn is_whole(
     }
     if table_crc != group.header.table_crc {
         return Ok(false);
+    }
+    if crate::mutant::is("record-checksum-ignored") {
+        return Ok(true);
     }
     // First all heads, then all bodies: the order in which they lie in the file.
     for (_, entry) in entries.iter() {

@@ -207,6 +207,24 @@ fn a_full_disk_at_every_operation_refuses_and_goes_on() {
     }
 }
 
+/// A rename that says that the disk is full and has happened: the new segment says where the one before it ends, so
+/// what is written there afterwards would be lost.
+#[test]
+fn a_rename_that_failed_and_happened_costs_nothing() {
+    let disk = FaultDisk::new();
+    run_scenario(&open(&disk), Model::new());
+    for n in 0..disk.operations() {
+        let disk = FaultDisk::new();
+        disk.plan(Plan::FullYetDoneAt(n));
+        let Ok(journal) = Journal::open(Arc::new(disk.clone()), config()) else { continue };
+        let run = run_scenario(&journal, Model::new());
+        drop(journal);
+        disk.plan(Plan::Nothing);
+        assert_recovered(&open(&disk.crash(Keep::All)), &run, &format!("renamed at operation {n}"));
+        assert_recovered(&open(&disk.crash(Keep::Synced)), &run, &format!("renamed at operation {n}, then cut"));
+    }
+}
+
 #[test]
 fn a_failed_operation_poisons_until_the_next_opening() {
     let disk = FaultDisk::new();

@@ -226,7 +226,9 @@ impl Writer {
             return Ok(());
         }
         shared.flushes.fetch_add(1, Ordering::Relaxed);
-        match current.file.sync_data() {
+        let synced = if crate::mutant::is("skipped-flush") { Ok(()) } else { current.file.sync_data() };
+        match synced {
+            Err(_) if crate::mutant::is("failed-flush-passes") => Ok(()),
             Ok(()) => {
                 self.flushed_below = self.next_record;
                 Ok(())
@@ -340,8 +342,18 @@ impl Writer {
         // Only a file with a whole header is ever called a segment.
         shared.flushes.fetch_add(1, Ordering::Relaxed);
         file.sync_data().map_err(|error| fault("flush a segment's header", error))?;
-        self.disk.rename(&made, &name).map_err(|error| fault("name a segment", error))?;
+        self.disk.rename(&made, &name).map_err(|error| {
+            let error = fault("name a segment", error);
+            // If the file has its new name all the same, it says where the segment before it ends: nothing may be
+            // written there any more.
+            let is_unchanged =
+                self.disk.list().is_ok_and(|names| names.contains(&made) && !names.contains(&name));
+            if is_unchanged { error } else { error.as_kind(ErrorKind::Unavailable) }
+        })?;
         // After the rename a failure leaves it open which name will last: that is no full disk any more.
+        if crate::mutant::is("folder-not-flushed") {
+            return Ok(Current { number, file, position: SEGMENT_START, secured });
+        }
         self.disk.sync_folder().map_err(|error| {
             Error::io("flush the journal's folder", error).as_kind(ErrorKind::Unavailable)
         })?;
@@ -393,7 +405,10 @@ impl Writer {
             let (number, file_bytes, is_damaged) = {
                 let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
                 match live.oldest_of_several() {
-                    Some((number, segment)) if segment.records == 0 => {
+                    Some((number, segment))
+                        if segment.records == 0
+                            || (segment.records < 3 && crate::mutant::is("wrong-recycle-check")) =>
+                    {
                         (number, segment.file_bytes, segment.is_damaged)
                     }
                     _ => break,

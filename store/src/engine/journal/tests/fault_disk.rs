@@ -18,6 +18,8 @@ pub(crate) enum Plan {
     StopAt(u64),
     /// The n-th operation, half done, for want of room.
     FullAt(u64),
+    /// The n-th operation, done where it is a change of names, for want of room all the same.
+    FullYetDoneAt(u64),
     /// The n-th operation, half done, with an I/O error.
     FailAt(u64),
 }
@@ -140,7 +142,7 @@ impl FaultDisk {
         state.operations += 1;
         match state.plan {
             Plan::StopAt(at) if n >= at => Err(io::Error::other("the disk has stopped")),
-            Plan::FullAt(at) if n == at => Err(io::ErrorKind::StorageFull.into()),
+            Plan::FullAt(at) | Plan::FullYetDoneAt(at) if n == at => Err(io::ErrorKind::StorageFull.into()),
             Plan::FailAt(at) if n == at => Err(io::Error::other("input/output error")),
             _ => Ok(()),
         }
@@ -195,12 +197,17 @@ impl Disk for FaultDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.count()?;
+        let fault = self.count().err();
         let mut state = self.state();
+        let is_done = matches!(state.plan, Plan::FullYetDoneAt(_));
+        let fault = match fault {
+            Some(fault) if !is_done => return Err(fault),
+            other => other,
+        };
         let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), file);
         state.renames += 1;
-        Ok(())
+        fault.map_or(Ok(()), Err)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
