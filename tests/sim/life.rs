@@ -8,7 +8,7 @@ use std::time::Duration;
 use pillarbox_runtime::Runtime;
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::{
-    Batch, BoxConfig, Committing, DeliveryId, Error, Filter, IdSource, MessageBox, MessageId, Store,
+    Batch, BoxConfig, Committing, DeliveryId, Error, Filter, IdSource, Leased, MessageBox, MessageId, Store,
 };
 use pillarbox_tests::disk::{Cut, Fault, SimDisk};
 use pillarbox_tests::history::What;
@@ -25,6 +25,7 @@ const SEGMENT_BYTES: u64 = 64 * 1024;
 pub(crate) struct Process {
     pub(crate) runtime: Runtime,
     pub(crate) store: Arc<Recorder>,
+    pub(crate) journal: Arc<Journal>,
 }
 
 /// See the module.
@@ -39,6 +40,8 @@ pub(crate) struct Life {
     pub(crate) batches: Vec<Batch>,
     pub(crate) messages: Vec<(MessageId, Vec<u8>)>,
     pub(crate) highest: u64,
+    /// What a worker beside the runtime holds, or held.
+    pub(crate) by_hand: Vec<Leased>,
     salt: u64,
     /// It cannot go on: the box did not open.
     pub(crate) is_over: bool,
@@ -57,7 +60,19 @@ impl Life {
         let ids = IdSource::seeded(world.clock.clone(), seed ^ 0x1D5);
         let disk = SimDisk::new(seed ^ 0xD15C);
         let (messages, batches) = (Vec::new(), Vec::new());
-        Self { world, plan, disk, process: None, ids, batches, messages, highest: 0, salt: seed, is_over: false }
+        Self {
+            world,
+            plan,
+            disk,
+            process: None,
+            ids,
+            batches,
+            messages,
+            highest: 0,
+            by_hand: Vec::new(),
+            salt: seed,
+            is_over: false,
+        }
     }
 
     /// Runs something until it ends or the process has died under it.
@@ -104,8 +119,7 @@ impl Life {
     }
 
     async fn open(&mut self) -> Result<Option<Process>, Error> {
-        let settings =
-            JournalConfig { segment_bytes: SEGMENT_BYTES, spare_segments_max: 2, salt: self.salt };
+        let settings = JournalConfig { segment_bytes: SEGMENT_BYTES, spare_segments_max: 2, salt: self.salt };
         let journal = Journal::open(Arc::new(self.disk.clone()), settings)?;
         if journal.torn_tail().is_some() {
             self.world.mark("opening: torn tail");
@@ -117,7 +131,8 @@ impl Life {
             retention: self.plan.retention,
             ..BoxConfig::in_memory()
         };
-        let inner = MessageBox::with_engine(Arc::new(journal), config)?;
+        let journal = Arc::new(journal);
+        let inner = MessageBox::with_engine(journal.clone(), config)?;
         if let Some(damage) = inner.damage().first() {
             self.world.record(What::Opened(Err(format!("damaged by a crash alone: {damage:?}"))));
             self.is_over = true;
@@ -128,7 +143,7 @@ impl Life {
         let builder = Runtime::builder(store.clone()).clock(self.world.clock.clone()).ids(self.ids.clone());
         let builder = self.plan.ports(&self.world).fold(builder, |builder, port| builder.port(port));
         let Some(runtime) = self.alive(builder.start()).await else { return Ok(None) };
-        Ok(Some(Process { runtime: runtime?, store }))
+        Ok(Some(Process { runtime: runtime?, store, journal }))
     }
 
     pub(crate) fn draw_cut(&self) -> Cut {
@@ -148,12 +163,13 @@ impl Life {
     pub(crate) async fn end_process(&mut self, why: &'static str, cut: Cut) {
         self.disk = self.disk.cut(cut);
         self.world.record(What::Crash(why));
-        if let Some(Process { runtime, store }) = self.process.take() {
+        self.by_hand.clear();
+        if let Some(Process { runtime, store, journal }) = self.process.take() {
             let tasks = runtime.tasks().clone();
             drop(runtime);
             self.world.die();
             tasks.idle().await;
-            drop(store);
+            drop((store, journal));
         }
         self.world.die();
         // What was aborted goes when it is its turn.
@@ -180,6 +196,11 @@ impl Life {
         }
         if report.is_some_and(|report| !report.hung.is_empty()) {
             self.world.mark("shutdown: an adapter hung");
+        }
+        if self.plan.breaks > 0 && !self.world.is_calm() && self.world.percent(25) {
+            self.world.mark("crash: while closing");
+            let fault = if self.world.percent(70) { Fault::Stop } else { Fault::Error };
+            self.disk.plan(self.world.draw(|random| random.random_range(0..3)), fault);
         }
         let closed = process.store.inner.close().await.is_ok();
         // After a clean end nothing is left to lose, whatever the disk does.

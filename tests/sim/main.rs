@@ -6,6 +6,8 @@
 mod destination;
 mod drive;
 mod life;
+#[cfg(pillarbox_mutants)]
+mod mutants;
 mod plan;
 mod recorder;
 mod run;
@@ -37,6 +39,14 @@ struct Args {
     /// Show every event of the seeds
     #[arg(long)]
     trace: bool,
+    /// Let every mutant loose and see whether it is caught; `--seeds` is each one's budget
+    #[cfg(pillarbox_mutants)]
+    #[arg(long)]
+    mutants: bool,
+    /// Only this mutant
+    #[cfg(pillarbox_mutants)]
+    #[arg(long)]
+    mutant: Option<String>,
     /// Seeds run at the same time
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -44,6 +54,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    #[cfg(pillarbox_mutants)]
+    if args.mutants {
+        return run_mutants(&args);
+    }
     if args.trace {
         let outcome = run(args.seed.unwrap_or(0), true);
         report(&outcome);
@@ -56,21 +70,25 @@ fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "the speed of the simulation is measured in real time")]
 fn run_all(args: &Args) -> Total {
     let start = Instant::now();
-    let shown = std::sync::Mutex::new(Duration::ZERO);
+    let shown = std::sync::Mutex::new((Duration::ZERO, 0));
     let limit = args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let total = run_many(args.seed.unwrap_or(0), args.threads, |total| {
         let passed = start.elapsed();
         if let Ok(mut shown) = shown.lock()
-            && passed.saturating_sub(*shown) > Duration::from_secs(5)
+            && (passed.saturating_sub(shown.0) > Duration::from_secs(5) || total.failed.len() > shown.1)
         {
-            *shown = passed;
+            for outcome in total.failed.iter().skip(shown.1) {
+                report(outcome);
+            }
+            *shown = (passed, total.failed.len());
             show(total, passed);
         }
         // Two that run already come on top.
         let enough = total.seeds + (args.threads as u64 - 1) >= args.seeds;
         !enough && limit.is_none_or(|limit| passed < limit) && total.failed.len() < 5
     });
-    for outcome in &total.failed {
+    let reported = shown.into_inner().map_or(0, |(_, failed)| failed);
+    for outcome in total.failed.iter().skip(reported) {
         report(outcome);
     }
     show(&total, start.elapsed());
@@ -78,6 +96,36 @@ fn run_all(args: &Args) -> Total {
         println!("  {times:>9}  {mark}");
     }
     total
+}
+
+#[cfg(pillarbox_mutants)]
+fn run_mutants(args: &Args) -> ExitCode {
+    // What a mutant breaks may panic; the table tells.
+    std::panic::set_hook(Box::new(|_| {}));
+    println!("{:27} {:>6}  {:22} what it does", "mutant", "seeds", "caught by");
+    let fates = mutants::run_mutants(
+        args.seed.unwrap_or(0),
+        args.seeds,
+        args.threads,
+        args.mutant.as_deref(),
+        |fate| {
+            let by = fate.caught.as_ref().map_or_else(|| "SURVIVED".to_owned(), caught_by);
+            println!("{:27} {:>6}  {by:22} {}", fate.name, fate.seeds, fate.about);
+        },
+    );
+    let survived = fates.iter().filter(|fate| fate.caught.is_none()).count();
+    println!("{} mutants, {survived} survived", fates.len());
+    if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(pillarbox_mutants)]
+fn caught_by(outcome: &Outcome) -> String {
+    let mut by: Vec<_> = outcome.violations.iter().map(|violation| violation.invariant).collect();
+    by.sort_unstable();
+    by.dedup();
+    let mut by: Vec<String> = by.iter().map(ToString::to_string).collect();
+    by.extend(outcome.panic.as_ref().map(|_| "panic".to_owned()));
+    by.join(" ")
 }
 
 fn show(total: &Total, passed: Duration) {

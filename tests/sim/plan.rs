@@ -106,7 +106,8 @@ impl RoutePlan {
             max: Duration::from_secs(*pick(random, &[2, 10, 30])),
             jitter: *pick(random, &[0.0, 0.2, 1.0]),
         };
-        let (fine, temporary, other) = *pick(random, &[(10, 0, 0), (6, 3, 1), (3, 4, 3), (1, 3, 6), (0, 1, 0)]);
+        let (fine, temporary, other) =
+            *pick(random, &[(10, 0, 0), (6, 3, 1), (3, 4, 3), (1, 3, 6), (0, 1, 0)]);
         let pause = Duration::from_millis(*pick(random, &[0, 20, 500, 3_000]));
         Self {
             shape: *pick(random, &Shape::ALL),

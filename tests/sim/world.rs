@@ -12,6 +12,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
+/// A life that takes more than this goes in circles.
+const EVENTS_MAX: usize = 100_000;
+
 /// How often each mark was reached.
 pub(crate) type Marks = BTreeMap<&'static str, u64>;
 
@@ -97,7 +100,11 @@ impl World {
         let now = self.clock.now();
         let mut state = self.state();
         if state.trace {
-            println!("{:>14} {:>5} {what:?}", now.as_micros() % 1_000_000_000_000, state.history.events().len());
+            println!(
+                "{:>14} {:>5} {what:?}",
+                now.as_micros() % 1_000_000_000_000,
+                state.history.events().len()
+            );
         }
         state.history.record(now, what);
     }
@@ -127,9 +134,9 @@ impl World {
         self.state().disk.as_ref().is_some_and(SimDisk::has_stopped)
     }
 
-    /// Nobody outside sees what a dead process does.
+    /// Nobody outside sees what a dead process does. One that goes in circles is as good as dead.
     pub(crate) async fn end_if_dead(&self) {
-        if self.is_dead() {
+        if self.is_dead() || self.state().history.events().len() > EVENTS_MAX {
             std::future::pending().await
         }
     }

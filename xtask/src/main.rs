@@ -8,6 +8,7 @@
 
 mod error;
 mod report;
+mod sim;
 mod steps;
 mod test;
 mod tools;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run every check, in order, up to the first that fails. CI runs this and nothing else
     Test(test::Args),
+    /// Simulate the whole system on one thread in virtual time, seed by seed
+    Sim(sim::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = Workspace::find().and_then(|workspace| match &cli.command {
         Command::Test(args) => test::run(args, &workspace),
+        Command::Sim(args) => sim::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {

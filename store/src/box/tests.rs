@@ -331,8 +331,15 @@ async fn a_delivery_that_ended_does_not_come_back_when_its_trace_goes_before_its
     let keys = || {
         let mut keys = Vec::new();
         let engine = &mailbox.handle.shared.engine;
-        engine.recover(&mut |key, _head| { keys.push(key); Ok(()) }).unwrap();
-        keys.retain(|key| [super::keys::message::FAMILY, super::keys::delivery::FAMILY].contains(&key.family));
+        engine
+            .recover(&mut |key, _head| {
+                keys.push(key);
+                Ok(())
+            })
+            .unwrap();
+        keys.retain(|key| {
+            [super::keys::message::FAMILY, super::keys::delivery::FAMILY].contains(&key.family)
+        });
         keys.len()
     };
     assert_eq!(keys(), 3, "the message, the parked delivery, and that the other one has ended");

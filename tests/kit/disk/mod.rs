@@ -193,11 +193,7 @@ impl SimDisk {
         Err(Failing { error, is_partial: true })
     }
 
-    fn change_names(
-        &self,
-        kind: Kind,
-        change: impl FnOnce(&mut Names) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn change_names(&self, kind: Kind, change: impl FnOnce(&mut Names) -> io::Result<()>) -> io::Result<()> {
         let failing = self.operate(kind).err();
         let mut state = self.state();
         // A change that fails may have happened all the same.

@@ -34,11 +34,15 @@ impl Checker {
         let mut fresh = BTreeSet::new();
         for op in &batch.ops {
             let Said::Submit { message, ports, .. } = op else { continue };
-            let known = self.messages.get(message).is_some_and(|message| message.is_accepted);
-            if known || !self.are_fine(ports) || !fresh.insert(*message) {
+            let is_new = found.values().any(|info| self.is_new(info, *message));
+            if self.messages.get(message).is_some_and(|message| message.is_accepted) {
+                // Taken again only where the box had forgotten it.
+                signs.extend(is_new.then_some(true));
+                is_void |= batch.strict && !is_new && self.traces_kept;
+            } else if !self.are_fine(ports) || !fresh.insert(*message) {
                 is_void |= batch.strict;
             } else {
-                signs.push(found.values().any(|info| info.message == *message));
+                signs.push(is_new);
             }
         }
         for (delivery, after) in &batch.after {
@@ -53,10 +57,16 @@ impl Checker {
         }
         let applied = signs.contains(&true);
         if applied && (signs.contains(&false) || is_void) {
-            let text = format!("of batch {} some is there after the crash, and some is not: {batch:?}", batch.id);
+            let text =
+                format!("of batch {} some is there after the crash, and some is not: {batch:?}", batch.id);
             self.broken(Invariant::I10, text);
         }
         if applied { self.take_over(batch, found) } else { batch.ops.iter().for_each(|op| self.refuse(op)) }
+    }
+
+    /// Whether the box tells of a delivery of this message that the history does not have.
+    fn is_new(&self, info: &DeliveryInfo, message: pillarbox_store::MessageId) -> bool {
+        info.message == message && !self.rows.contains_key(&info.id)
     }
 
     /// A batch was applied although nobody heard of it.
@@ -70,14 +80,12 @@ impl Checker {
         for op in &batch.ops {
             match op {
                 Said::Submit { message, ports, .. } => {
-                    let known = self.messages.get(message).is_none_or(|message| message.is_accepted);
-                    let of_message = || found.values().filter(|info| info.message == *message);
                     let number = |(place, port): (usize, &PortName)| {
-                        let info = of_message().find(|info| info.port == *port)?;
+                        let info =
+                            found.values().find(|info| self.is_new(info, *message) && info.port == *port)?;
                         Some(info.id.number() - place as u64)
                     };
-                    let first = ports.iter().enumerate().find_map(number);
-                    if let Some(first) = first.filter(|_| !known) {
+                    if let Some(first) = ports.iter().enumerate().find_map(number) {
                         self.accept(op, DeliveryId::new(first));
                     }
                 }

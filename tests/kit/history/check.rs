@@ -42,6 +42,7 @@ pub fn check(history: &History) -> Vec<Violation> {
             break;
         }
     }
+    checker.check_leased();
     checker.violations
 }
 
@@ -89,6 +90,8 @@ pub(super) struct Checker {
     is_draining: bool,
     /// When the box last took nothing: outcomes then wait, one behind the other.
     last_refusal: Timestamp,
+    /// Routes of which something was leased just now.
+    leased: BTreeSet<(PortName, Route)>,
     calm: Option<(Timestamp, Duration)>,
 }
 
@@ -106,6 +109,9 @@ impl Checker {
     }
 
     fn take(&mut self, event: &Event) {
+        if !matches!(event.what, What::Lease { .. } | What::Abandon(_)) {
+            self.check_leased();
+        }
         match &event.what {
             What::Port(name, limits) => {
                 self.ports.insert(name.clone(), *limits);
@@ -116,6 +122,11 @@ impl Checker {
                 self.lease(*lease, *delivery, to, *route, *attempts, *ends);
             }
             What::Release(lease) => self.release(*lease),
+            What::Abandon(lease) => {
+                if let Some(held) = self.holder_of(*lease).and_then(|row| row.held.as_mut()) {
+                    held.is_abandoned = true;
+                }
+            }
             What::Seen { to, route, attempt, send_key, body } => {
                 self.seen(to, *route, *attempt, send_key, *body);
             }
@@ -167,7 +178,9 @@ impl Checker {
                 _ => None,
             };
             let Some(delivery) = delivery else { continue };
-            let Some(mut row) = after.get(delivery).or_else(|| self.rows.get(delivery)).cloned() else { continue };
+            let Some(mut row) = after.get(delivery).or_else(|| self.rows.get(delivery)).cloned() else {
+                continue;
+            };
             match op {
                 Said::Settle { lease, how, charged } => {
                     let is_held = row.held.is_some_and(|held| held.lease == *lease);
@@ -178,6 +191,8 @@ impl Checker {
                     }
                     row.settle(*how, *charged, self.now);
                 }
+                // What is ready in the box need not be so on its disk: to resume it may be refused, or change nothing.
+                Said::Resume(_) if row.is_due(self.now) => continue,
                 command if row.allows(command, self.now) => row.command(command),
                 _ => continue,
             }
@@ -383,7 +398,14 @@ impl Checker {
             row.held = Some(Held { lease, at: now, ends, is_abandoned: false });
             (row.failed, row.asked) = (None, None);
         }
-        self.check_in_flight(&to.port, route);
+        self.leased.insert((to.port.clone(), route));
+    }
+
+    /// After a row of leases: the holder may have said by now that it lets some lie.
+    fn check_leased(&mut self) {
+        for (port, route) in std::mem::take(&mut self.leased) {
+            self.check_in_flight(&port, route);
+        }
     }
 
     fn check_in_flight(&mut self, port: &PortName, route: Route) {

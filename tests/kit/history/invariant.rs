@@ -56,7 +56,9 @@ impl Invariant {
             Self::I1 => "what was accepted is never lost, and arrives as it was submitted",
             Self::I2 => "what was refused or rolled back is never sent",
             Self::I3 => "a delivery has exactly one terminal outcome",
-            Self::I4 => "attempts stay within the policy, and each is counted once and only for a failure or a send",
+            Self::I4 => {
+                "attempts stay within the policy, and each is counted once and only for a failure or a send"
+            }
             Self::I5 => "what was sent is not sent again unless it is in doubt or by command",
             Self::I6 => "messages of one ordering key keep their order",
             Self::I7 => "what is suspended stays so until a command",

@@ -244,6 +244,8 @@ pub enum What {
     },
     /// A lease was given back.
     Release(u64),
+    /// The holder of a lease lets it lie.
+    Abandon(u64),
     /// A destination has a message now.
     Seen {
         /// Which, and where.

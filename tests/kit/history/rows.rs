@@ -115,6 +115,15 @@ impl Row {
         }
     }
 
+    /// Whether nothing but a lease keeps it from being sent.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Ready => true,
+            State::Waiting { due, .. } => due <= now,
+            _ => false,
+        }
+    }
+
     /// Whether a command about a delivery that nobody works on applies to it.
     pub(super) fn allows(&self, command: &Said, now: Timestamp) -> bool {
         let held = self.holder(now).is_some();

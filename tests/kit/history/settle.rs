@@ -12,7 +12,8 @@ impl Checker {
         let now = self.now;
         let draining = self.is_draining();
         let Some(row) = self.leases.get(&lease).and_then(|delivery| self.rows.get(delivery)) else {
-            return self.broken(Invariant::I13, format!("lease {lease} was never given out and settled {how:?}"));
+            return self
+                .broken(Invariant::I13, format!("lease {lease} was never given out and settled {how:?}"));
         };
         if row.state.is_terminal() {
             let text = format!("{:?} has ended and got another outcome: {how:?}", row.to);
@@ -137,4 +138,3 @@ impl Decision<'_> {
         }
     }
 }
-

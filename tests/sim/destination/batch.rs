@@ -3,12 +3,12 @@
 use std::sync::OnceLock;
 
 use async_trait::async_trait;
+use pillarbox_runtime::ItemStatus;
 use pillarbox_runtime::Proxy;
 use pillarbox_runtime::adapter::{
     BatchTransmitter, Begun, CommitConfirm, Done, Outgoing, SendError, TransmitBatch, Transmitted, Transport,
     TransportControl, TransportInfo,
 };
-use pillarbox_runtime::ItemStatus;
 use pillarbox_tests::history::Told;
 use rand::Rng;
 
@@ -104,7 +104,8 @@ impl TransmitBatch for Batch {
             let error = SendError::temporary("not into this batch");
             return Err(destination.fails(&message, error));
         }
-        let pending = matches!(treat, Treat::LetGo | Treat::Twice | Treat::Ask(_) | Treat::Hang | Treat::Late);
+        let pending =
+            matches!(treat, Treat::LetGo | Treat::Twice | Treat::Ask(_) | Treat::Hang | Treat::Late);
         if pending || destination.world.percent(50) {
             self.later.push((message, treat));
             return Ok(Transmitted::Pending);

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pillarbox_runtime::Tasks;
-use pillarbox_runtime::adapter::{
-    Adapter, Capabilities, Outgoing, SendError, TransportInfo,
-};
+use pillarbox_runtime::adapter::{Adapter, Capabilities, Outgoing, SendError, TransportInfo};
 use pillarbox_store::{PortName, Route};
 use pillarbox_tests::history::{To, Told, What, body_hash};
 use rand::Rng;
@@ -98,7 +96,14 @@ fn info(destination: &Destination, kind: &'static str) -> TransportInfo {
     if destination.init_at_start {
         capabilities = capabilities.init_at_start();
     }
-    TransportInfo { kind, name: kind, version: "1", description: "simulated", capabilities, uri_prefixes: &[] }
+    TransportInfo {
+        kind,
+        name: kind,
+        version: "1",
+        description: "simulated",
+        capabilities,
+        uri_prefixes: &[],
+    }
 }
 
 fn to(message: &Outgoing) -> To {

@@ -221,7 +221,11 @@ fn a_rename_that_failed_and_happened_costs_nothing() {
         drop(journal);
         disk.plan(Plan::Nothing);
         assert_recovered(&open(&disk.crash(Keep::All)), &run, &format!("renamed at operation {n}"));
-        assert_recovered(&open(&disk.crash(Keep::Synced)), &run, &format!("renamed at operation {n}, then cut"));
+        assert_recovered(
+            &open(&disk.crash(Keep::Synced)),
+            &run,
+            &format!("renamed at operation {n}, then cut"),
+        );
     }
 }
 
