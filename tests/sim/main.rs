@@ -9,6 +9,7 @@ mod life;
 #[cfg(pillarbox_mutants)]
 mod mutants;
 mod plan;
+mod proof;
 mod recorder;
 mod run;
 mod world;
@@ -16,6 +17,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,9 @@ struct Args {
     #[cfg(pillarbox_mutants)]
     #[arg(long)]
     mutant: Option<String>,
+    /// The page that takes the figures
+    #[arg(long)]
+    proof: Option<PathBuf>,
     /// Seeds run at the same time
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -92,10 +97,33 @@ fn run_all(args: &Args) -> Total {
         report(outcome);
     }
     show(&total, start.elapsed());
+    let figures = figures(&total, args.seed.unwrap_or(0), start.elapsed());
+    record(args, "simulation", &figures);
     for (mark, times) in &total.marks {
         println!("  {times:>9}  {mark}");
     }
     total
+}
+
+fn figures(total: &Total, first: u64, passed: Duration) -> String {
+    let per_second = total.seeds as f64 / passed.as_secs_f64().max(0.001);
+    let days = total.simulated.as_secs_f64() / 86_400.0;
+    let faults = total.marks.iter().filter(|(mark, _)| mark.starts_with("disk") || mark.starts_with("crash"));
+    let faults: u64 = faults.map(|(_, times)| times).sum();
+    format!(
+        "| seeds | from | a second | simulated days | events | crashes and disk faults | failed |\n\
+         |---|---|---|---|---|---|---|\n\
+         | {} | {first} | {per_second:.0} | {days:.1} | {} | {faults} | {} |\n",
+        total.seeds,
+        total.events,
+        total.failed.len()
+    )
+}
+
+fn record(args: &Args, section: &str, figures: &str) {
+    if let Some(Err(error)) = args.proof.as_deref().map(|page| proof::write(page, section, figures)) {
+        println!("the figures were not written down: {error}");
+    }
 }
 
 #[cfg(pillarbox_mutants)]
@@ -115,6 +143,18 @@ fn run_mutants(args: &Args) -> ExitCode {
     );
     let survived = fates.iter().filter(|fate| fate.caught.is_none()).count();
     println!("{} mutants, {survived} survived", fates.len());
+    let mut table = format!(
+        "{} of {} caught.\n\n| mutant | what it does | seeds | caught by |\n|---|---|---|---|\n",
+        fates.len() - survived,
+        fates.len()
+    );
+    for fate in &fates {
+        let by = fate.caught.as_ref().map_or_else(|| "SURVIVED".to_owned(), caught_by);
+        table.push_str(&format!("| {} | {} | {} | {by} |\n", fate.name, fate.about, fate.seeds));
+    }
+    if args.mutant.is_none() {
+        record(args, "mutants", &table);
+    }
     if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -137,7 +137,7 @@ impl World {
     /// Nobody outside sees what a dead process does. One that goes in circles is as good as dead.
     pub(crate) async fn end_if_dead(&self) {
         if self.is_dead() || self.state().history.events().len() > EVENTS_MAX {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -44,6 +44,9 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
         format!("--seed={}", args.seed),
         format!("--threads={}", args.threads),
     ];
+    if !args.trace {
+        options.push(format!("--proof={}", workspace.root().join("docs/proof.md").display()));
+    }
     options.extend(args.minutes.map(|minutes| format!("--minutes={minutes}")));
     options.extend(args.trace.then(|| "--trace".to_owned()));
     options.extend(args.mutants.then(|| "--mutants".to_owned()));
