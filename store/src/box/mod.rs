@@ -63,7 +63,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ledger: Ledger,
-    watchers: Vec<watch::Sender<u64>>,
+    /// By port. One sender each: those who share one wake in an order that tokio draws at random.
+    watchers: Vec<Vec<watch::Sender<u64>>>,
     groups: u64,
     batches: u64,
 }
@@ -93,20 +94,31 @@ impl Shared {
 impl State {
     /// Wakes those who wait for a change of these ports.
     fn notify(&mut self, ports: &[u32]) {
-        while self.watchers.len() < self.ledger.ports().len() {
-            self.watchers.push(watch::Sender::new(0));
-        }
         for port in ports {
-            if let Some(watcher) = self.watchers.get(*port as usize) {
+            for watcher in self.watchers.get(*port as usize).into_iter().flatten() {
                 watcher.send_modify(|version| *version += 1);
             }
         }
     }
 
     fn notify_all(&mut self) {
-        for watcher in &self.watchers {
+        for watcher in self.watchers.iter().flatten() {
             watcher.send_modify(|version| *version += 1);
         }
+    }
+
+    /// Somebody waits for a port to change from now on.
+    fn subscribe(&mut self, port: u32) -> watch::Receiver<u64> {
+        let port = port as usize;
+        if self.watchers.len() <= port {
+            self.watchers.resize_with(port + 1, Vec::new);
+        }
+        let (sender, receiver) = watch::channel(0);
+        if let Some(watchers) = self.watchers.get_mut(port) {
+            watchers.retain(|watcher| !watcher.is_closed());
+            watchers.push(sender);
+        }
+        receiver
     }
 }
 
@@ -156,9 +168,9 @@ impl Store for MessageBox {
     }
 
     fn watch(&self, port: &PortName) -> Option<Watch> {
-        let state = self.shared().state();
+        let mut state = self.shared().state();
         let number = state.ledger.port_number(port)?;
-        state.watchers.get(number as usize).map(|watcher| Watch::new(watcher.subscribe()))
+        Some(Watch::new(state.subscribe(number)))
     }
 
     fn next_due(&self, port: &PortName, route: Route) -> Option<Timestamp> {
