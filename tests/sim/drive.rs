@@ -240,28 +240,27 @@ impl Life {
         self.commit(&batch).await;
     }
 
-    /// A worker beside the runtime takes something and is slow: mostly its lease has ended before it decides.
+    /// A worker beside the runtime takes something and is slow: mostly its lease has ended before it decides, and
+    /// somebody else has it.
     async fn work_by_hand(&mut self) {
         let Some(process) = &self.process else { return };
-        let is_done = !self.by_hand.is_empty() && self.world.percent(60);
-        if let Some(leased) = self.by_hand.pop().filter(|_| is_done) {
-            let to = To { message: leased.message.id, port: leased.port.clone() };
-            self.world.record(What::Told { to, attempt: leased.attempts + 1, told: Told::Asked });
-            let batch = Batch::new(self.ids.batch()).suspend(leased.lease, "by hand", None);
-            return self.commit(&batch).await;
-        }
-        let want = Want {
-            port: self.port(),
-            route: Route::Primary,
-            limit: 3,
-            bytes_max: 1 << 20,
-            lease_for: Duration::from_millis(self.world.draw(|random| random.random_range(1..4_000))),
-        };
+        let lease_for = Duration::from_millis(self.world.draw(|random| *pick(random, &[1, 50, 1_000])));
+        let (port, route) = (self.port(), Route::Primary);
+        let want = Want { port, route, limit: 3, bytes_max: 1 << 20, lease_for };
         let Some(Ok(leased)) = self.alive(process.store.lease(&want)).await else { return };
-        for one in leased {
+        for one in &leased {
             self.world.mark("lease: by hand");
             self.world.record(What::Abandon(self.world.lease_number(one.lease)));
-            self.by_hand.push(one);
+        }
+        let pause = self.world.draw(|random| *pick(random, &[0.5, 1.0, 2.0, 10.0]));
+        if self.alive(tokio::time::sleep(lease_for.mul_f64(pause))).await.is_none() {
+            return;
+        }
+        for one in leased {
+            let to = To { message: one.message.id, port: one.port.clone() };
+            self.world.record(What::Told { to, attempt: one.attempts + 1, told: Told::Asked });
+            let batch = Batch::new(self.ids.batch()).suspend(one.lease, "by hand", None);
+            self.commit(&batch).await;
         }
     }
 

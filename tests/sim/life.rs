@@ -8,7 +8,7 @@ use std::time::Duration;
 use pillarbox_runtime::Runtime;
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::{
-    Batch, BoxConfig, Committing, DeliveryId, Error, Filter, IdSource, Leased, MessageBox, MessageId, Store,
+    Batch, BoxConfig, Committing, DeliveryId, Error, Filter, IdSource, MessageBox, MessageId, Store,
 };
 use pillarbox_tests::disk::{Cut, Fault, SimDisk};
 use pillarbox_tests::history::What;
@@ -40,8 +40,6 @@ pub(crate) struct Life {
     pub(crate) batches: Vec<Batch>,
     pub(crate) messages: Vec<(MessageId, Vec<u8>)>,
     pub(crate) highest: u64,
-    /// What a worker beside the runtime holds, or held.
-    pub(crate) by_hand: Vec<Leased>,
     salt: u64,
     /// It cannot go on: the box did not open.
     pub(crate) is_over: bool,
@@ -69,7 +67,6 @@ impl Life {
             batches,
             messages,
             highest: 0,
-            by_hand: Vec::new(),
             salt: seed,
             is_over: false,
         }
@@ -163,7 +160,6 @@ impl Life {
     pub(crate) async fn end_process(&mut self, why: &'static str, cut: Cut) {
         self.disk = self.disk.cut(cut);
         self.world.record(What::Crash(why));
-        self.by_hand.clear();
         if let Some(Process { runtime, store, journal }) = self.process.take() {
             let tasks = runtime.tasks().clone();
             drop(runtime);
