@@ -319,8 +319,9 @@ impl Life {
         self.audit().await;
         let Some(process) = &self.process else { return };
         let disk = process.store.stats().disk;
-        // Twice what lives, the slack of four segments, the spare ones, the one being written and one more.
-        let most = 2 * 400 * disk.records + (4 + 2 + 2) * 64 * 1024;
+        // Twice what lives, the slack of four segments, two spare ones of up to twice the size, the one being written
+        // and the one being emptied.
+        let most = 2 * 400 * disk.records + (4 + 4 + 2) * 64 * 1024;
         self.world.record(What::Size(disk.disk_bytes, most));
         // Messages, deliveries, attempts without a trace, fragments: nothing of what has ended may stay.
         let mut left_over = 0;

@@ -33,7 +33,9 @@ pub(crate) struct Args {
 
 /// Builds the simulation and runs it.
 pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
-    let mut words = vec!["run", "--quiet", "--profile", "sim", "-p", "pillarbox-tests", "--bin", "sim"];
+    // Mutants are caught within a few seeds: what counts there is how soon they are built.
+    let profile = if args.mutants { "dev" } else { "sim" };
+    let mut words = vec!["run", "--quiet", "--profile", profile, "-p", "pillarbox-tests", "--bin", "sim"];
     // A folder of its own: the flag below is for every crate, and would have all of them built again each time.
     let folder = workspace.folder("mutants");
     if args.mutants {

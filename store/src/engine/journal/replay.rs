@@ -512,8 +512,7 @@ fn marks(group: &Group) -> [(u64, [u8; GROUP_HEADER_BYTES]); 2] {
     ]
 }
 
-/// Writes a closing mark again, whole. The process may have ended before it was flushed: what was read of it may be
-/// in the host's memory only, and the next segment's header will say that it is there.
+/// Writes a closing mark again, whole: it may be in the host's memory only, and the next segment will count on it.
 fn complete_mark(file: &dyn DiskFile, group: &Group) -> io::Result<()> {
     marks(group).into_iter().try_for_each(|(at, mark)| file.write_all_at(&mut [IoSlice::new(&mark)], at))
 }
