@@ -172,9 +172,10 @@ impl Flight {
                 return;
             }
             let open = pending.iter().filter_map(Weak::upgrade);
-            if core.is(Phase::Cut) {
+            if core.is(Phase::Cut) && !pillarbox_store::mutant::is("shutdown-burns-budget") {
                 give_back(&lane, open);
-            } else if expired {
+            } else if core.is(Phase::Cut) || (expired && !pillarbox_store::mutant::is("timeout-not-settled"))
+            {
                 let late: Vec<_> = open.filter_map(|ticket| failed(ticket, fault.clone())).collect();
                 late.iter().for_each(|item| item.ticket.abort_worker());
                 complete_or_abandon(&core, &late).await;
@@ -221,7 +222,11 @@ async fn collect(lane: Arc<Lane>, mut batch: Box<dyn TransmitBatch>, tickets: Ve
 /// What a batch that is done says of its messages, added to what is known already.
 fn settled(done: Done, sent: Vec<Arc<Ticket>>, mut items: Vec<Item>) -> Vec<Item> {
     let failures = done.failed.into_iter();
-    items.extend(failures.filter_map(|(message, error)| failed(message.ticket, Fault::from(&error))));
+    if pillarbox_store::mutant::is("failures-lost") {
+        items.extend(failures.map(|(message, _)| Item::new(message.ticket, Act::Delete)));
+    } else {
+        items.extend(failures.filter_map(|(message, error)| failed(message.ticket, Fault::from(&error))));
+    }
     let delivered = sent.into_iter().filter(|ticket| ticket.claim());
     items.extend(delivered.map(|ticket| Item::new(ticket, Act::Delete)));
     items

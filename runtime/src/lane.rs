@@ -84,7 +84,11 @@ impl Lane {
             name: LaneName { port, route },
             has_backup,
             info: config.adapter.describe(),
-            credits: Semaphore::new(config.in_flight),
+            credits: Semaphore::new(if pillarbox_store::mutant::is("in-flight-doubled") {
+                2 * config.in_flight
+            } else {
+                config.in_flight
+            }),
             config,
             announced: AtomicUsize::new(usize::MAX),
             troubled: AtomicBool::new(false),

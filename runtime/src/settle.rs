@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pillarbox_store::{Failure, Route, Timestamp};
+use pillarbox_store::{Failure, Route, Timestamp, mutant};
 
 use crate::RetryPolicy;
 use crate::adapter::{ErrorClass, SendError};
@@ -58,11 +58,14 @@ pub(crate) enum Verdict {
 /// Decides what follows a failed attempt.
 pub(crate) fn decide(fault: &Fault, standing: &Standing<'_>) -> Verdict {
     let text = fault.failure.text();
-    match fault.class {
+    let class = if mutant::is("permanent-is-retried") { ErrorClass::Temporary } else { fault.class };
+    let allowed = standing.policy.attempts + u32::from(mutant::is("one-attempt-more"));
+    match class {
         ErrorClass::Permanent => Verdict::Suspend { reason: format!("no further attempt can help: {text}") },
-        ErrorClass::Temporary if standing.attempts_on_route < standing.policy.attempts => {
+        ErrorClass::Temporary if standing.attempts_on_route < allowed => {
             let planned = standing.policy.wait(standing.attempts_on_route, standing.random);
-            let wait = planned.max(fault.retry_after.unwrap_or_default());
+            let asked = fault.retry_after.filter(|_| !mutant::is("retry-after-ignored"));
+            let wait = planned.max(asked.unwrap_or_default());
             Verdict::ResubmitAt(standing.now.plus(wait))
         }
         ErrorClass::Temporary if standing.route == Route::Primary && standing.has_backup => {

@@ -116,6 +116,9 @@ impl Ticket {
                 Route::Primary => "",
                 Route::Backup => "/backup",
             };
+            if pillarbox_store::mutant::is("send-key-changes") {
+                return format!("{}/{port}/{message}/{}", self.lane.core().box_id, self.leased.attempts);
+            }
             format!("{}/{port}/{message}{backup}", self.lane.core().box_id)
         })
     }
@@ -127,7 +130,8 @@ impl Ticket {
 
     /// Takes the right to say how it ended. True for one caller only.
     pub(crate) fn claim(&self) -> bool {
-        self.state.compare_exchange(OPEN, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let claimed = self.state.compare_exchange(OPEN, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        claimed || pillarbox_store::mutant::is("double-outcome")
     }
 
     /// Gives a claim back: the message is with the adapter again.
@@ -163,7 +167,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.state.load(Ordering::Acquire) != OPEN {
+        if self.state.load(Ordering::Acquire) != OPEN || pillarbox_store::mutant::is("let-go-is-forgotten") {
             return;
         }
         let (leased, span) = (self.leased.clone(), self.span.clone());

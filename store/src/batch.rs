@@ -230,6 +230,12 @@ impl Batch {
         self.id
     }
 
+    /// Whether one refusal voids it.
+    #[must_use]
+    pub const fn is_all_or_none(&self) -> bool {
+        self.all_or_none
+    }
+
     /// Its operations, in the order in which they are applied.
     #[must_use]
     pub fn ops(&self) -> &[Op] {

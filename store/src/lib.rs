@@ -17,6 +17,8 @@ mod ledger;
 mod message;
 #[path = "box/mod.rs"]
 mod message_box;
+#[doc(hidden)]
+pub mod mutant;
 mod port;
 mod store;
 

@@ -9,6 +9,7 @@
 mod error;
 mod powercut;
 mod report;
+mod sim;
 mod steps;
 mod test;
 mod tools;
@@ -34,6 +35,8 @@ enum Command {
     Test(test::Args),
     /// Take the power away from a working box at random moments and look at what is left
     Powercut(powercut::Args),
+    /// Simulate the whole system on one thread in virtual time, seed by seed
+    Sim(sim::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = Workspace::find().and_then(|workspace| match &cli.command {
         Command::Test(args) => test::run(args, &workspace),
         Command::Powercut(args) => powercut::run(args, &workspace),
+        Command::Sim(args) => sim::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {

@@ -232,7 +232,8 @@ fn commit_group(shared: &Shared, batches: &[&Prepared], writes: &mut WriteSet) -
         state.ledger.end_group(now, writes);
         answers
     };
-    let flush = batches.iter().any(|batch| batch.durability == Durability::Flushed);
+    let flush = batches.iter().any(|batch| batch.durability == Durability::Flushed)
+        && !crate::mutant::is("early-acknowledge");
     let durability = if flush { Durability::Flushed } else { Durability::Written };
     let written = if writes.is_empty() { Ok(()) } else { shared.engine.apply(writes, durability) };
     match written {
@@ -241,7 +242,9 @@ fn commit_group(shared: &Shared, batches: &[&Prepared], writes: &mut WriteSet) -
             state.groups += 1;
             state.batches += batches.len() as u64;
             let changed = state.ledger.publish();
-            state.notify(&changed);
+            if !crate::mutant::is("no-wake-up") {
+                state.notify(&changed);
+            }
             answers
         }
         Err(error) => give_up(shared, &error, batches.len()),

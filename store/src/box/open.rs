@@ -60,8 +60,7 @@ impl MessageBox {
         if !writes.is_empty() {
             engine.apply(&writes, Durability::Flushed)?;
         }
-        let mut state = State { ledger: recovered.ledger, ..State::default() };
-        state.notify(&[]);
+        let state = State { ledger: recovered.ledger, ..State::default() };
         let committing = config.committing;
         let shared = Arc::new(Shared {
             id,

@@ -412,3 +412,24 @@ async fn a_delivery_that_ended_does_not_come_back_when_its_trace_goes_before_its
     mailbox.commit(&Batch::new(ids().batch()).terminate(parked, "enough")).await.unwrap();
     assert_eq!(keys(), 0);
 }
+
+/// On one thread a run then repeats itself.
+#[tokio::test]
+async fn watchers_wake_in_the_order_in_which_they_came() {
+    let mailbox =
+        with_port(BoxConfig { committing: Committing::Inline, ..BoxConfig::in_memory() }, false).await;
+    let woken = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let local = tokio::task::LocalSet::new();
+    for number in 0..16 {
+        let (mut watch, woken) = (mailbox.watch(&port("orders")).unwrap(), woken.clone());
+        local.spawn_local(async move {
+            watch.changed().await;
+            woken.borrow_mut().push(number);
+        });
+    }
+    // All of them wait when the change comes.
+    local.run_until(tokio::task::yield_now()).await;
+    submit(&mailbox, b"x").await;
+    local.await;
+    assert_eq!(*woken.borrow(), (0..16).collect::<Vec<_>>());
+}

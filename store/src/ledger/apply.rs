@@ -30,10 +30,13 @@ struct Seen {
 impl Ledger {
     /// Applies a batch, adding what is to be written to `writes`.
     pub(crate) fn apply(&mut self, batch: &Prepared, now: Timestamp, writes: &mut WriteSet) -> Committed {
-        if let Some(record) = self.applied.get(&batch.id) {
+        if let Some(record) =
+            self.applied.get(&batch.id).filter(|_| !crate::mutant::is("batch-applied-twice"))
+        {
             return Committed { results: replay(record, batch), repeated: true };
         }
         if batch.all_or_none
+            && !crate::mutant::is("all-or-none-ignored")
             && let Err(results) = self.check_all(batch)
         {
             return Committed { results, repeated: false };
@@ -333,6 +336,9 @@ impl Ledger {
     }
 
     fn hold(&mut self, delivery: DeliveryId, reason: &str, with: &mut Applying<'_>) -> Result<(), Refusal> {
+        if crate::mutant::is("refused-and-applied") && self.terminable(delivery).is_err() {
+            self.set_state(delivery.number(), DeliveryState::Suspended, |_row| {});
+        }
         let row = self.waiting(delivery)?;
         self.leave_queue(delivery.number(), &row);
         self.set_state(delivery.number(), DeliveryState::Suspended, |_row| {});

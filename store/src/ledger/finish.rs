@@ -30,7 +30,7 @@ impl Ledger {
         let Some(of) = self.messages.get_mut(message) else { return };
         of.live = of.live.saturating_sub(1);
         let of = *of;
-        if of.live == 0 {
+        if of.live == 0 && !crate::mutant::is("body-stays") {
             self.drop_body(message, of.body_len, with.writes);
             self.drop_marks(message, of.count, with.writes);
         }
@@ -123,7 +123,7 @@ impl Ledger {
         if of.known == 0 {
             self.forget(message);
         }
-        if of.live > 0 {
+        if of.live > 0 && !crate::mutant::is("forgotten-comes-back") {
             // Its message's record implies it: that it has ended must stay known for as long as that is there.
             let fixed = DeliveryHead {
                 state: row.state,

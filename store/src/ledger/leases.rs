@@ -37,7 +37,11 @@ impl Ledger {
         let ends = now.plus(want.lease_for);
         let mut bytes = 0;
         let mut picked = Vec::new();
-        let Some(port) = self.ports.get_mut(port_number as usize).filter(|port| !port.record.paused) else {
+        let Some(port) = self
+            .ports
+            .get_mut(port_number as usize)
+            .filter(|port| !port.record.paused || crate::mutant::is("pause-ignored"))
+        else {
             return picked;
         };
         while picked.len() < want.limit && (picked.is_empty() || bytes < want.bytes_max) {
@@ -73,6 +77,7 @@ impl Ledger {
     /// Makes ready what has become due on a route, and what leases that have ended were holding.
     fn advance(&mut self, port_number: u32, route: Route, now: Timestamp) {
         let now = now.as_micros();
+        let soon = if crate::mutant::is("retry-before-due") { now.saturating_add(5_000_000) } else { now };
         let Some(port) = self.ports.get_mut(port_number as usize) else { return };
         let lane = port.lane(route);
         if !lane.leases.is_empty() && lane.earliest_end <= now {
@@ -91,7 +96,8 @@ impl Ledger {
             let lane = port.lane(route);
             lane.earliest_end = lane.leases.values().map(|held| held.ends).min().unwrap_or(i64::MAX);
         }
-        while let Some((due, number)) = port.lane(route).due.first().copied().filter(|(due, _)| *due <= now) {
+        while let Some((due, number)) = port.lane(route).due.first().copied().filter(|(due, _)| *due <= soon)
+        {
             port.lane(route).due.remove(&(due, number));
             let Some(row) = self.deliveries.get_mut(number) else { continue };
             let from = std::mem::replace(&mut row.state, DeliveryState::Ready);
@@ -110,9 +116,15 @@ impl Ledger {
             self.drop_lease(number, port_number, route);
             if let Some(row) = self.deliveries.get_mut(number) {
                 row.state = DeliveryState::Ready;
+                if crate::mutant::is("given-back-is-charged") {
+                    row.attempts += 1;
+                    row.attempts_on_route += 1;
+                }
             }
             if let Some(port) = self.ports.get_mut(port_number as usize) {
-                port.shift(DeliveryState::Leased, DeliveryState::Ready);
+                if !crate::mutant::is("counts-drift") {
+                    port.shift(DeliveryState::Leased, DeliveryState::Ready);
+                }
                 port.lane(route).ready.push_front(number);
             }
             if !ports.contains(&port_number) {
@@ -128,7 +140,10 @@ impl Ledger {
             let Some(row) = self.deliveries.get_mut(number) else { continue };
             // What was leased because its time had come is on the disk as still waiting for it.
             let from = row.state;
-            if !matches!(from, DeliveryState::Ready | DeliveryState::Scheduled | DeliveryState::RetryWait) {
+            let only_ready = crate::mutant::is("full-disk-ends-leases") && from != DeliveryState::Ready;
+            let waits =
+                matches!(from, DeliveryState::Ready | DeliveryState::Scheduled | DeliveryState::RetryWait);
+            if only_ready || !waits {
                 continue;
             }
             row.state = DeliveryState::Leased;
@@ -150,7 +165,11 @@ impl Ledger {
         let row = self.deliveries.get(number).ok_or(crate::Refusal::NotOwned)?;
         let held =
             self.ports.get(row.port as usize).and_then(|port| port.lane_ref(row.route()).leases.get(&number));
+        if crate::mutant::is("double-outcome") {
+            return Ok(*row);
+        }
         match held {
+            Some(held) if crate::mutant::is("stale-lease-settles") && held.token != lease.token => Ok(*row),
             Some(held) if held.token == lease.token && row.state == DeliveryState::Leased => Ok(*row),
             _ => Err(crate::Refusal::NotOwned),
         }

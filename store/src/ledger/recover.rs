@@ -106,6 +106,9 @@ impl Recovery {
         self.finish_fragments(&mut orphans);
         self.finish_applied();
         self.queue();
+        if crate::mutant::is("duplicates-after-reopening") {
+            self.ledger.ids.clear();
+        }
         self.ledger.next = self.top.max(1);
         Recovered { ledger: self.ledger, id: self.id, orphans }
     }
@@ -145,7 +148,7 @@ impl Recovery {
             row.state = fixed.state;
             row.attempts = fixed.attempts;
             row.attempts_on_route = fixed.attempts_on_route;
-            row.due = fixed.due.as_micros();
+            row.due = if crate::mutant::is("due-time-forgotten") { 0 } else { fixed.due.as_micros() };
             row.set(DeliveryRow::BACKUP, fixed.route == Route::Backup);
             row.set(DeliveryRow::RECORD, true);
             row.set(DeliveryRow::CARRIED, carried);
@@ -184,7 +187,9 @@ impl Recovery {
         let implied = self.ledger.deliveries.get(trace.delivery).is_some();
         self.ledger.deliveries.insert(trace.delivery, row);
         self.ledger.finished.push_back(trace.delivery);
-        self.top = self.top.max(trace.delivery + 1);
+        if !crate::mutant::is("number-used-again") {
+            self.top = self.top.max(trace.delivery + 1);
+        }
         match self.ledger.messages.get_mut(message) {
             // The message is still there for its other deliveries, and had implied this one as well.
             Some(of) if implied => of.live = of.live.saturating_sub(1),
@@ -216,7 +221,7 @@ impl Recovery {
         let owned: HashSet<u64> = self.ledger.long_bodies.values().copied().collect();
         for key in std::mem::take(&mut self.fragments) {
             self.top = self.top.max(key.number + 1);
-            if !owned.contains(&key.number) {
+            if !owned.contains(&key.number) && !crate::mutant::is("orphan-fragments-stay") {
                 orphans.push(key);
             }
         }
@@ -228,7 +233,9 @@ impl Recovery {
         let newest = applied.last().map_or(0, |(sequence, _)| sequence + 1);
         self.ledger.applied = HashMap::with_capacity(applied.len());
         for (_, record) in applied {
-            self.top = self.top.max(record.next_number);
+            if !crate::mutant::is("number-used-again") {
+                self.top = self.top.max(record.next_number);
+            }
             self.ledger.applied_order.push_back(record.id);
             self.ledger.applied.insert(record.id, record);
         }

@@ -63,7 +63,9 @@ impl Ledger {
         let number = self.settle(lease, attempt, AttemptOutcome::MovedToBackup, with)?;
         self.set_state(number, DeliveryState::Ready, |row| {
             row.due = 0;
-            row.attempts_on_route = 0;
+            if !crate::mutant::is("backup-budget-not-fresh") {
+                row.attempts_on_route = 0;
+            }
             row.set(DeliveryRow::BACKUP, true);
             row.set(DeliveryRow::CARRIED, false);
         });
@@ -80,6 +82,9 @@ impl Ledger {
         with: &mut Applying<'_>,
     ) -> Result<(), Refusal> {
         let number = self.settle(lease, attempt, AttemptOutcome::Suspended, with)?;
+        if crate::mutant::is("parked-is-ready") {
+            self.fresh.push(number);
+        }
         self.set_state(number, DeliveryState::Suspended, |row| {
             row.due = 0;
             row.set(DeliveryRow::CARRIED, false);

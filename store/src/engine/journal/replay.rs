@@ -446,6 +446,7 @@ impl<'a> Replay<'a> {
     ) -> io::Result<()> {
         let live = &mut self.opened.live;
         match entry.kind {
+            EntryKind::Delete if crate::mutant::is("lost-tombstone") => {}
             EntryKind::Delete => live.remove(entry.key),
             EntryKind::DeleteBelow => live.remove_below(entry.key.family, entry.key.number),
             EntryKind::Put => {
@@ -489,7 +490,7 @@ fn is_closing(group: &Group) -> bool {
 /// Whether half of a closing mark is missing, as a crash while it was being written leaves it. Nothing was in it. Where
 /// a single byte differs, that is damage.
 fn is_half_written(window: &mut Window<'_>, group: &Group) -> io::Result<bool> {
-    if !is_closing(group) {
+    if !is_closing(group) || crate::mutant::is("half-mark-is-damage") {
         return Ok(false);
     }
     for (at, wanted) in marks(group) {
@@ -511,8 +512,7 @@ fn marks(group: &Group) -> [(u64, [u8; GROUP_HEADER_BYTES]); 2] {
     ]
 }
 
-/// Writes a closing mark again, whole. The process may have ended before it was flushed: what was read of it may be
-/// in the host's memory only, and the next segment's header will say that it is there.
+/// Writes a closing mark again, whole: it may be in the host's memory only, and the next segment will count on it.
 fn complete_mark(file: &dyn DiskFile, group: &Group) -> io::Result<()> {
     marks(group).into_iter().try_for_each(|(at, mark)| file.write_all_at(&mut [IoSlice::new(&mark)], at))
 }
@@ -541,7 +541,7 @@ fn is_whole(
     group: &Group,
     entries: &mut Vec<(u64, TableEntry)>,
 ) -> io::Result<bool> {
-    if is_closing(group) {
+    if is_closing(group) || crate::mutant::is("torn-group-replayed") {
         // Nothing is in it: one sound mark says all.
         return Ok(true);
     }
@@ -563,6 +563,9 @@ fn is_whole(
     }
     if table_crc != group.header.table_crc {
         return Ok(false);
+    }
+    if crate::mutant::is("record-checksum-ignored") {
+        return Ok(true);
     }
     // First all heads, then all bodies: the order in which they lie in the file.
     for (_, entry) in entries.iter() {

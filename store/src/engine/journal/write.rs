@@ -244,7 +244,9 @@ impl Writer {
             return Ok(());
         }
         shared.flushes.fetch_add(1, Ordering::Relaxed);
-        match current.file.sync_data() {
+        let synced = if crate::mutant::is("skipped-flush") { Ok(()) } else { current.file.sync_data() };
+        match synced {
+            Err(_) if crate::mutant::is("failed-flush-passes") => Ok(()),
             Ok(()) => {
                 self.flushed_below = self.next_record;
                 Ok(())
@@ -407,6 +409,9 @@ impl Writer {
             if is_unchanged { error } else { error.as_kind(ErrorKind::Unavailable) }
         })?;
         // After the rename a failure leaves it open which name will last: that is no full disk any more.
+        if crate::mutant::is("folder-not-flushed") {
+            return Ok(Current { number, file, position: SEGMENT_START, secured });
+        }
         self.disk.sync_folder().map_err(|error| {
             Error::io("flush the journal's folder", error).as_kind(ErrorKind::Unavailable)
         })?;
@@ -479,7 +484,10 @@ impl Writer {
             let (number, file_bytes, is_damaged) = {
                 let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
                 match live.oldest_of_several() {
-                    Some((number, segment)) if segment.records == 0 => {
+                    Some((number, segment))
+                        if segment.records == 0
+                            || (segment.records < 3 && crate::mutant::is("wrong-recycle-check")) =>
+                    {
                         (number, segment.file_bytes, segment.is_damaged)
                     }
                     _ => break,

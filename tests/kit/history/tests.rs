@@ -1,0 +1,292 @@
+//! Each invariant that is checked is broken by a small history, and the whole one breaks none.
+
+use super::*;
+use pillarbox_store::{DeliveryState, MessageId};
+
+const RETRY: Duration = Duration::from_millis(100);
+
+fn port() -> PortName {
+    PortName::new("p").expect("a name")
+}
+
+fn message() -> MessageId {
+    MessageId::from_bytes([7; 16])
+}
+
+fn batch(number: u8) -> BatchId {
+    BatchId::from_bytes([number; 16])
+}
+
+fn to() -> To {
+    To { message: message(), port: port() }
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_micros(1_000_000_000 + millis * 1_000)
+}
+
+fn limits() -> PortLimits {
+    let route = RouteLimits { attempts: 2, timeout: Duration::from_secs(5), in_flight: 1 };
+    PortLimits { primary: route, backup: None }
+}
+
+fn submit() -> Said {
+    Said::Submit { message: message(), ports: vec![port()], body: 5, not_before: None }
+}
+
+fn commit(number: u8, op: Said) -> What {
+    What::Commit { batch: batch(number), strict: false, ops: vec![op] }
+}
+
+fn applied(number: u8, result: Option<u64>) -> What {
+    let results = vec![Ok(result.map(DeliveryId::new))];
+    What::Answered(batch(number), Answer::Applied { results, repeated: false })
+}
+
+fn lease(number: u64, attempts: (u32, u32)) -> What {
+    let ends = at(100_000 + 10 * number.cast_signed());
+    What::Lease {
+        lease: number,
+        delivery: DeliveryId::new(1),
+        to: to(),
+        route: Route::Primary,
+        attempts,
+        ends,
+    }
+}
+
+fn seen(attempt: u32) -> What {
+    What::Seen { to: to(), route: Route::Primary, attempt, send_key: "key".to_owned(), body: 5 }
+}
+
+fn told(attempt: u32, told: Told) -> What {
+    What::Told { to: to(), attempt, told }
+}
+
+fn failed(attempt: u32) -> What {
+    told(attempt, Told::Failed { permanent: false, retry_after: None })
+}
+
+fn settle(lease: u64, how: How) -> Said {
+    Said::Settle { lease, how, charged: true }
+}
+
+fn info(state: DeliveryState, attempts: u32) -> DeliveryInfo {
+    DeliveryInfo {
+        id: DeliveryId::new(1),
+        message: message(),
+        port: port(),
+        state,
+        route: Route::Primary,
+        attempts,
+        submitted: at(0),
+        due: None,
+        finished: None,
+        reason: None,
+        body_len: 1,
+    }
+}
+
+fn audit(found: Option<DeliveryInfo>, counts: Counts) -> What {
+    let counts = [(port(), counts)].into();
+    What::Audit { found: found.into_iter().collect(), counts, traces_kept: true }
+}
+
+/// A delivery that is accepted, leased, fails, waits, is leased again, is sent and done. Ten milliseconds a step, the
+/// retry after the sixth step waits longer.
+fn whole() -> Vec<What> {
+    vec![
+        What::Port(port(), limits()),
+        commit(1, submit()),
+        applied(1, Some(1)),
+        lease(1, (0, 0)),
+        failed(1),
+        commit(2, settle(1, How::Resubmit(at(50).plus(RETRY)))),
+        applied(2, None),
+        What::Note("time passes"),
+        lease(2, (1, 1)),
+        seen(2),
+        told(2, Told::Sent),
+        commit(3, settle(2, How::Delete)),
+        applied(3, None),
+        audit(Some(info(DeliveryState::Done, 2)), Counts { done: 1, ..Counts::default() }),
+        What::Finished,
+    ]
+}
+
+fn broken_by(whats: Vec<What>) -> Vec<Invariant> {
+    let mut history = History::default();
+    let mut now = at(0);
+    for what in whats {
+        now = now.plus(if matches!(what, What::Note(_)) { 2 * RETRY } else { Duration::from_millis(10) });
+        history.record(now, what);
+    }
+    let mut broken: Vec<_> = check(&history).into_iter().map(|violation| violation.invariant).collect();
+    broken.sort_unstable();
+    broken.dedup();
+    broken
+}
+
+fn changed(change: impl FnOnce(&mut Vec<What>)) -> Vec<Invariant> {
+    let mut whats = whole();
+    change(&mut whats);
+    broken_by(whats)
+}
+
+#[test]
+fn a_whole_history_breaks_nothing() {
+    assert_eq!(broken_by(whole()), []);
+}
+
+#[test]
+fn what_is_lost_or_ended_unsent_breaks_i1() {
+    assert!(changed(|whats| whats[13] = audit(None, Counts::default())).contains(&Invariant::I1));
+    assert!(changed(|whats| whats[10] = What::Note("")).contains(&Invariant::I1));
+}
+
+#[test]
+fn what_was_refused_and_sent_breaks_i2() {
+    let nothing = What::Answered(batch(1), Answer::Nothing);
+    assert!(changed(|whats| whats[2] = nothing).contains(&Invariant::I2));
+}
+
+#[test]
+fn what_is_unknown_and_sent_and_then_gone_breaks_i2() {
+    let whats = vec![
+        What::Port(port(), limits()),
+        commit(1, submit()),
+        What::Answered(batch(1), Answer::Unknown),
+        seen(1),
+        What::Crash("power"),
+        What::Opened(Ok(())),
+        audit(None, Counts::default()),
+    ];
+    assert_eq!(broken_by(whats), [Invariant::I2]);
+}
+
+#[test]
+fn a_second_outcome_breaks_i3() {
+    let broken = changed(|whats| {
+        whats.insert(13, commit(4, settle(2, How::Suspend)));
+        whats.insert(14, applied(4, None));
+    });
+    assert_eq!(broken, [Invariant::I3]);
+}
+
+#[test]
+fn attempts_for_nothing_or_beyond_the_policy_break_i4() {
+    assert_eq!(changed(|whats| whats[4] = What::Note("nothing failed")), [Invariant::I4]);
+    let broken = changed(|whats| {
+        whats[10] = failed(2);
+        whats[11] = commit(3, settle(2, How::Resubmit(at(60_000))));
+        whats.truncate(13);
+    });
+    assert_eq!(broken, [Invariant::I4]);
+}
+
+#[test]
+fn a_send_without_doubt_after_a_send_breaks_i5() {
+    assert_eq!(changed(|whats| whats.splice(11.., [seen(2)]).for_each(drop)), [Invariant::I5]);
+}
+
+#[test]
+fn a_lease_of_what_is_suspended_breaks_i7() {
+    let broken = changed(|whats| {
+        whats[5] = commit(2, Said::Other);
+        whats.insert(3, commit(4, Said::Hold(DeliveryId::new(1))));
+        whats.insert(4, applied(4, None));
+        whats.truncate(6);
+    });
+    assert_eq!(broken, [Invariant::I7]);
+}
+
+#[test]
+fn a_lease_before_its_time_or_of_a_paused_port_breaks_i8() {
+    let broken = changed(|whats| {
+        whats[7] = What::Drain;
+        whats.truncate(9);
+    });
+    assert_eq!(broken, [Invariant::I8]);
+    let broken = changed(|whats| {
+        whats.insert(3, commit(4, Said::Pause(port(), true)));
+        whats.insert(4, applied(4, None));
+        whats.truncate(6);
+    });
+    assert_eq!(broken, [Invariant::I8]);
+}
+
+#[test]
+fn more_in_flight_than_allowed_breaks_i9() {
+    let other = To { message: MessageId::from_bytes([8; 16]), port: port() };
+    let said = Said::Submit { message: other.message, ports: vec![port()], body: 5, not_before: None };
+    let (delivery, ends) = (DeliveryId::new(2), at(100_000));
+    let another =
+        What::Lease { lease: 9, delivery, to: other, route: Route::Primary, attempts: (0, 0), ends };
+    let broken = changed(|whats| {
+        whats.truncate(4);
+        whats.extend([commit(9, said), applied(9, Some(2)), another]);
+    });
+    assert_eq!(broken, [Invariant::I9]);
+}
+
+#[test]
+fn half_a_strict_batch_breaks_i10() {
+    let results = vec![Ok(Some(DeliveryId::new(1))), Err(Refusal::NoSuchPort)];
+    let broken = changed(|whats| {
+        whats[1] = What::Commit { batch: batch(1), strict: true, ops: vec![submit(), Said::Other] };
+        whats[2] = What::Answered(batch(1), Answer::Applied { results, repeated: false });
+    });
+    assert_eq!(broken, [Invariant::I10]);
+}
+
+#[test]
+fn half_a_batch_after_a_crash_breaks_i10() {
+    let other = MessageId::from_bytes([8; 16]);
+    let said = Said::Submit { message: other, ports: vec![port()], body: 5, not_before: None };
+    let whats = vec![
+        What::Port(port(), limits()),
+        What::Commit { batch: batch(1), strict: false, ops: vec![submit(), said] },
+        What::Crash("power"),
+        What::Opened(Ok(())),
+        audit(Some(info(DeliveryState::Ready, 0)), Counts { ready: 1, ..Counts::default() }),
+    ];
+    assert!(broken_by(whats).contains(&Invariant::I10));
+}
+
+#[test]
+fn a_second_holder_and_a_lease_that_was_over_break_i13() {
+    assert_eq!(changed(|whats| whats.splice(4.., [lease(3, (0, 0))]).for_each(drop)), [Invariant::I13]);
+    let broken = changed(|whats| {
+        whats.insert(5, What::Release(1));
+        whats.truncate(8);
+    });
+    assert_eq!(broken, [Invariant::I13]);
+}
+
+#[test]
+fn what_is_left_at_the_end_breaks_i14() {
+    assert_eq!(changed(|whats| whats.splice(9..14, []).for_each(drop)), [Invariant::I14]);
+}
+
+#[test]
+fn too_large_files_break_i16() {
+    assert_eq!(changed(|whats| whats.push(What::Size(11, 10))), [Invariant::I16]);
+}
+
+#[test]
+fn other_counts_break_i17() {
+    let counts = Counts { done: 1, leased: 1, ..Counts::default() };
+    let broken = changed(|whats| whats[13] = audit(Some(info(DeliveryState::Done, 2)), counts));
+    assert_eq!(broken, [Invariant::I17]);
+}
+
+#[test]
+fn a_box_that_does_not_open_breaks_i18() {
+    assert_eq!(changed(|whats| whats.push(What::Opened(Err("no".to_owned())))), [Invariant::I18]);
+}
+
+#[test]
+fn an_invariant_is_checked_or_says_why_not() {
+    let open: Vec<_> = Invariant::ALL.into_iter().filter(|one| one.not_yet().is_some()).collect();
+    assert_eq!(open, [Invariant::I6, Invariant::I11, Invariant::I12, Invariant::I15]);
+}
