@@ -92,6 +92,8 @@ struct Settled {
     status: ItemStatus,
     /// Whether the operation asked to park it.
     parks: bool,
+    /// Whether the box knows of it. What failed while there was no room it does not.
+    recorded: bool,
 }
 
 /// Settles claimed tickets on the engine's own account: an error leaves them to the end of their leases.
@@ -128,7 +130,7 @@ async fn commit(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
         async { if sent.is_empty() { Ok(Vec::new()) } else { commit_once(core, &sent, true).await } };
     let (recorded, ()) = tokio::join!(recording, give_back_unrecorded(core, &failed));
     let mut recorded = recorded?.into_iter();
-    let unrecorded = || Settled { status: ItemStatus::Applied, parks: false };
+    let unrecorded = || Settled { status: ItemStatus::Applied, parks: false, recorded: false };
     let settled = |item: &Item| match item.act {
         Act::Delete => recorded.next().unwrap_or_else(unrecorded),
         _ => unrecorded(),
@@ -136,15 +138,20 @@ async fn commit(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
     Ok(items.iter().map(settled).collect())
 }
 
-/// Gives failed messages back once the longest of their pauses is over.
+/// Gives failed messages back once the longest of their pauses is over. What is not charged cannot make its own pauses
+/// grow; they grow with how often the box had no room.
 async fn give_back_unrecorded(core: &Core, items: &[&Item]) {
+    if items.is_empty() {
+        return;
+    }
+    let refused = core.refused.fetch_add(1, Ordering::Relaxed).saturating_add(1);
     let pause = |item: &&Item| {
         let leased = item.ticket.leased();
-        let pause =
-            item.ticket.lane().retry().wait(leased.attempts_on_route.saturating_add(1), core.ids.random());
-        pause.min(leased.ends.since(core.clock.now()))
+        let failed = leased.attempts_on_route.saturating_add(1);
+        let pause = item.ticket.lane().retry().wait(failed, core.ids.random());
+        pause.max(FULL.wait(refused, core.ids.random())).min(leased.ends.since(core.clock.now()))
     };
-    let Some(pause) = items.iter().map(pause).max() else { return };
+    let pause = items.iter().map(pause).max().unwrap_or_default();
     tracing::warn!(
         messages = items.len(),
         ?pause,
@@ -174,12 +181,14 @@ async fn commit_once(core: &Core, items: &[&Item], patient: bool) -> Result<Vec<
     } else {
         core.store.commit(&batch).await?
     };
+    core.refused.store(0, Ordering::Relaxed);
     let settled = |(result, op): (&OpResult, &Op)| Settled {
         status: match result {
             OpResult::Refused(refusal) => ItemStatus::Refused(refusal.clone()),
             OpResult::Applied | OpResult::Submitted { .. } => ItemStatus::Applied,
         },
         parks: matches!(op, Op::Suspend { .. }),
+        recorded: true,
     };
     Ok(committed.results().iter().zip(batch.ops()).map(settled).collect())
 }
@@ -246,6 +255,7 @@ fn conclude(core: &Core, item: &Item, result: &Settled) {
     let ticket = &item.ticket;
     if result.status == ItemStatus::Applied {
         match &item.act {
+            _ if !result.recorded => core.released.fetch_add(1, Ordering::Relaxed),
             Act::GiveBack => core.released.fetch_add(1, Ordering::Relaxed),
             _ => core.completed.fetch_add(1, Ordering::Relaxed),
         };

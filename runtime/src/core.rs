@@ -1,7 +1,7 @@
 //! What every part of a runtime shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use pillarbox_store::{BoxId, Clock, IdSource, Store};
 use tokio::sync::Notify;
@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) completed: AtomicU64,
     /// Deliveries that were given back without one.
     pub(crate) released: AtomicU64,
+    /// How often in a row the box had no room for the outcome of failed attempts.
+    pub(crate) refused: AtomicU32,
     phase: AtomicU8,
     // Not a `watch`: its receivers wake in an order that tokio draws at random.
     moved: Notify,
@@ -51,6 +53,7 @@ impl Core {
             flights: Arc::default(),
             completed: AtomicU64::new(0),
             released: AtomicU64::new(0),
+            refused: AtomicU32::new(0),
             phase: AtomicU8::new(Phase::Running as u8),
             moved: Notify::new(),
         }

@@ -1,13 +1,14 @@
 //! Retry, backup, suspended: the whole way down.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pillarbox_store::{AttemptOutcome, DeliveryState, PortSpec, Route, Store};
+use pillarbox_store::{AttemptOutcome, DeliveryState, ErrorKind, PortSpec, Route, Store};
 
 use super::kit::{Bench, Scripted, Treat, info, name, seconds, settle, steady};
 use crate::adapter::{Adapter, Outgoing, SendError, Sender, Transport, TransportInfo};
-use crate::{Port, RouteConfig};
+use crate::{Port, RetryPolicy, RouteConfig};
 
 /// Fails every message in its own way.
 #[derive(Debug)]
@@ -121,4 +122,25 @@ async fn a_box_that_knows_no_backup_makes_the_ladder_suspend() {
     assert_eq!(bench.state(id), DeliveryState::Suspended);
     assert_eq!(bench.failures(id), ["refused a"]);
     assert_eq!(bench.in_flight(), 0);
+}
+
+/// Found by the simulation: what is not charged has its first pause again and again, a millisecond here.
+#[tokio::test(start_paused = true)]
+async fn without_room_in_the_box_the_pauses_of_failed_messages_grow() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let primary = failing(|_| {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        SendError::temporary("down")
+    });
+    let quick = RetryPolicy { first: Duration::from_millis(1), ..steady(2) };
+    let bench = Bench::start([Port::new(name("p"), primary.retry(quick))]).await;
+    let id = bench.submit("p", "a").await;
+    bench.store.inner().refuse_commits = vec![ErrorKind::Full; 100_000];
+    seconds(60).await;
+    let calls = CALLS.load(Ordering::Relaxed);
+    assert!((20..=60).contains(&calls), "{calls} calls in a minute");
+    assert!(bench.record(id).attempts.is_empty(), "none is charged");
+    bench.store.inner().refuse_commits.clear();
+    seconds(10).await;
+    assert_eq!(bench.state(id), DeliveryState::Suspended);
 }

@@ -276,7 +276,7 @@ impl Checker {
                 && let Some(held) = &mut row.held
             {
                 held.is_abandoned = true;
-                row.in_doubt = true;
+                (row.in_doubt, row.is_shared) = (true, true);
             }
         }
     }
@@ -465,7 +465,7 @@ impl Checker {
             wrong.push((Invariant::I5, "it had been sent, and nothing put that in doubt"));
         }
         if attempt == row.attempts + 1 {
-            (row.sent, row.in_doubt) = (None, false);
+            (row.sent, row.in_doubt) = (None, row.is_shared);
         }
         let text = format!("{to:?} arrived by attempt {attempt}: {row:?}");
         for (invariant, why) in wrong {

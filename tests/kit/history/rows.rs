@@ -62,6 +62,8 @@ pub(super) struct Row {
     pub(super) asked: Option<u32>,
     /// A repeated send is to be expected.
     pub(super) in_doubt: bool,
+    /// An attempt was given up without being counted: what is heard of this attempt's number may come from it.
+    pub(super) is_shared: bool,
     pub(super) send_keys: [Option<String>; 2],
     /// The box need not know it any more.
     pub(super) is_forgotten: bool,
@@ -85,6 +87,7 @@ impl Row {
             failed: None,
             asked: None,
             in_doubt: false,
+            is_shared: false,
             send_keys: [None, None],
             is_forgotten: false,
         }
@@ -101,6 +104,7 @@ impl Row {
         if charged {
             self.attempts += 1;
             self.on_route += 1;
+            self.is_shared = false;
         }
         match how {
             How::Delete => self.state = State::Done,

@@ -107,7 +107,8 @@ impl Decision<'_> {
         let told = row.failed.filter(|failed| failed.attempt == attempt);
         let permanent = told.is_some_and(|failed| failed.permanent);
         // Where the time is up as well, either may have come first.
-        let fault = |says: bool, why| (says && !self.is_late()).then_some((Invariant::I4, why));
+        let is_clear = !self.is_late() && !row.is_shared;
+        let fault = |says: bool, why| (says && is_clear).then_some((Invariant::I4, why));
         match how {
             How::Resubmit(_) => {
                 if spent {
@@ -133,7 +134,7 @@ impl Decision<'_> {
         let How::Resubmit(at) = self.how else { return };
         let told = self.row.failed.filter(|failed| failed.attempt == attempt);
         let Some(wait) = told.and_then(|failed| Some(failed.at.plus(failed.retry_after?))) else { return };
-        if at < wait && !self.is_late() {
+        if at < wait && !self.is_late() && !self.row.is_shared {
             wrong.push((Invariant::I8, "the destination's `Retry-After` is not obeyed"));
         }
     }
