@@ -29,11 +29,11 @@ pub(super) fn message(shared: &Shared, id: MessageId) -> Result<Option<MessageIn
         let state = shared.state();
         let Some(number) = state.ledger.number_of(id) else { return Ok(None) };
         let Some(row) = state.ledger.message(number).copied() else { return Ok(None) };
-        let of_message = |(delivery, row): &(u64, &DeliveryRow)| *delivery - u64::from(row.ordinal) == number;
+        let of_message = |(delivery, row): &(u64, DeliveryRow)| *delivery - u64::from(row.ordinal) == number;
         // A message's deliveries are numbered on from its own number, and nothing else is in between.
         let rows = state.ledger.deliveries_from(number).take_while(of_message);
         let known: Vec<Known> =
-            rows.filter_map(|(delivery, row)| know(&state.ledger, delivery, *row)).collect();
+            rows.filter_map(|(delivery, row)| know(&state.ledger, delivery, row)).collect();
         (number, row, known)
     };
     let headers = match shared.engine.get(keys::message::key(number))? {
@@ -47,7 +47,7 @@ pub(super) fn message(shared: &Shared, id: MessageId) -> Result<Option<MessageIn
 pub(super) fn delivery(shared: &Shared, id: DeliveryId) -> Result<Option<DeliveryDetail>, Error> {
     let known = {
         let state = shared.state();
-        let Some(row) = state.ledger.delivery(id).copied() else { return Ok(None) };
+        let Some(row) = state.ledger.delivery(id) else { return Ok(None) };
         know(&state.ledger, id.number(), row)
     };
     known.map(|known| detail(shared, &known)).transpose()
@@ -104,8 +104,8 @@ impl Page {
             for (number, row) in state.ledger.deliveries_from(self.from).take(SCAN_ROWS) {
                 looked += 1;
                 self.from = number + 1;
-                if wanted(row) {
-                    known.extend(know(&state.ledger, number, *row));
+                if wanted(&row) {
+                    known.extend(know(&state.ledger, number, row));
                     if self.found.len() + known.len() >= self.limit {
                         break;
                     }

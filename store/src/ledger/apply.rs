@@ -302,7 +302,7 @@ impl Ledger {
         // What this very group put there is not queued yet.
         waiting.extend(&self.fresh);
         for number in waiting {
-            let Some(row) = self.deliveries.get(number).copied() else { continue };
+            let Some(row) = self.deliveries.get(number) else { continue };
             let waits = matches!(row.state, DeliveryState::Ready | DeliveryState::RetryWait);
             if !waits || row.route() != Route::Backup || row.port != port {
                 continue;
@@ -397,7 +397,7 @@ impl Ledger {
         fine: impl FnOnce(DeliveryState) -> bool,
     ) -> Result<DeliveryRow, Refusal> {
         let row = self.delivery(delivery).ok_or(Refusal::NoSuchDelivery)?;
-        if fine(row.state) { Ok(*row) } else { Err(Refusal::WrongState { state: row.state }) }
+        if fine(row.state) { Ok(row) } else { Err(Refusal::WrongState { state: row.state }) }
     }
 
     /// Takes a delivery out of those that wait for a time. Among the ready it stays until it comes up: whoever

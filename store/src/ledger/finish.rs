@@ -22,7 +22,7 @@ impl Ledger {
         if !self.set_state(number, state, |row| row.due = i64::try_from(page).unwrap_or(i64::MAX)) {
             return;
         }
-        let Some(row) = self.deliveries.get(number).copied() else { return };
+        let Some(row) = self.deliveries.get(number) else { return };
         if row.has_record() {
             with.writes.delete(keys::delivery::key(number));
         }

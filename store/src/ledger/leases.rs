@@ -46,13 +46,13 @@ impl Ledger {
         };
         while picked.len() < want.limit && (picked.is_empty() || bytes < want.bytes_max) {
             let Some(number) = port.lane(want.route).ready.pop_front() else { break };
-            let Some(row) = self.deliveries.get_mut(number) else { continue };
+            let Some(mut row) = self.deliveries.get(number) else { continue };
             // The queue may name a delivery that was held, ended or moved since it was queued.
             if row.state != DeliveryState::Ready || row.route() != want.route || row.port != port_number {
                 continue;
             }
             row.state = DeliveryState::Leased;
-            let row = *row;
+            self.deliveries.set_state(number, row.state);
             port.shift(DeliveryState::Ready, DeliveryState::Leased);
             let message = number - u64::from(row.ordinal);
             bytes += self.messages.get(message).map_or(0, |message| message.body_len);
@@ -88,9 +88,7 @@ impl Ledger {
                 let lane = port.lane(route);
                 lane.leases.remove(&number);
                 lane.ready.push_front(number);
-                if let Some(row) = self.deliveries.get_mut(number) {
-                    row.state = DeliveryState::Ready;
-                }
+                self.deliveries.set_state(number, DeliveryState::Ready);
                 port.shift(DeliveryState::Leased, DeliveryState::Ready);
             }
             let lane = port.lane(route);
@@ -99,9 +97,9 @@ impl Ledger {
         while let Some((due, number)) = port.lane(route).due.first().copied().filter(|(due, _)| *due <= soon)
         {
             port.lane(route).due.remove(&(due, number));
-            let Some(row) = self.deliveries.get_mut(number) else { continue };
-            let from = std::mem::replace(&mut row.state, DeliveryState::Ready);
-            port.shift(from, DeliveryState::Ready);
+            let Some(row) = self.deliveries.get(number) else { continue };
+            self.deliveries.set_state(number, DeliveryState::Ready);
+            port.shift(row.state, DeliveryState::Ready);
             port.lane(route).ready.push_back(number);
         }
     }
@@ -114,12 +112,9 @@ impl Ledger {
             let Ok(row) = self.owned(lease) else { continue };
             let (port_number, route) = (row.port, row.route());
             self.drop_lease(number, port_number, route);
-            if let Some(row) = self.deliveries.get_mut(number) {
-                row.state = DeliveryState::Ready;
-                if crate::mutant::is("given-back-is-charged") {
-                    row.attempts += 1;
-                    row.attempts_on_route += 1;
-                }
+            self.deliveries.set_state(number, DeliveryState::Ready);
+            if crate::mutant::is("given-back-is-charged") {
+                self.charge(number);
             }
             if let Some(port) = self.ports.get_mut(port_number as usize) {
                 if !crate::mutant::is("counts-drift") {
@@ -137,7 +132,7 @@ impl Ledger {
     /// Puts leases back that were held when this ledger was rebuilt from the engine.
     pub(crate) fn restore_leases(&mut self, held: Vec<(u64, Held)>) {
         for (number, held) in held {
-            let Some(row) = self.deliveries.get_mut(number) else { continue };
+            let Some(row) = self.deliveries.get(number) else { continue };
             // What was leased because its time had come is on the disk as still waiting for it.
             let from = row.state;
             let only_ready = crate::mutant::is("full-disk-ends-leases") && from != DeliveryState::Ready;
@@ -146,7 +141,7 @@ impl Ledger {
             if only_ready || !waits {
                 continue;
             }
-            row.state = DeliveryState::Leased;
+            self.deliveries.set_state(number, DeliveryState::Leased);
             let (port_number, route, due) = (row.port, row.route(), row.due);
             self.next_token = self.next_token.max(held.token);
             let Some(port) = self.ports.get_mut(port_number as usize) else { continue };
@@ -166,11 +161,11 @@ impl Ledger {
         let held =
             self.ports.get(row.port as usize).and_then(|port| port.lane_ref(row.route()).leases.get(&number));
         if crate::mutant::is("double-outcome") {
-            return Ok(*row);
+            return Ok(row);
         }
         match held {
-            Some(held) if crate::mutant::is("stale-lease-settles") && held.token != lease.token => Ok(*row),
-            Some(held) if held.token == lease.token && row.state == DeliveryState::Leased => Ok(*row),
+            Some(held) if crate::mutant::is("stale-lease-settles") && held.token != lease.token => Ok(row),
+            Some(held) if held.token == lease.token && row.state == DeliveryState::Leased => Ok(row),
             _ => Err(crate::Refusal::NotOwned),
         }
     }

@@ -16,10 +16,12 @@
 //! ```
 
 mod apply;
+mod deliveries;
 mod finish;
 mod leases;
 mod ports;
 mod prepared;
+mod queue;
 mod recover;
 mod settle;
 mod table;
@@ -31,6 +33,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use crate::message_box::keys::applied::AppliedRecord;
 use crate::{BatchId, DeliveryId, DeliveryState, MessageId, PortName, Retention, Route, Timestamp};
 
+use deliveries::Deliveries;
 pub(crate) use leases::{Carried, Picked};
 pub(crate) use ports::PortState;
 pub(crate) use prepared::{Prepared, PreparedBody, PreparedOp};
@@ -38,7 +41,10 @@ pub(crate) use recover::Recovery;
 use table::Table;
 
 /// A message with at least one delivery that is still known.
+///
+/// Packed, since there may be many millions: 38 bytes instead of 40.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, packed(2))]
 pub(crate) struct MessageRow {
     pub(crate) id: MessageId,
     pub(crate) submitted: Timestamp,
@@ -112,6 +118,24 @@ impl DeliveryRow {
     }
 }
 
+/// The low 48 bits of a number: known numbers are never that far apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ShortNumber([u8; 6]);
+
+impl ShortNumber {
+    fn of(number: u64) -> Self {
+        let [a, b, c, d, e, f, ..] = number.to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
+
+    /// The number, where none is greater than `highest`.
+    fn number(self, highest: u64) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        let low = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        highest - (highest.wrapping_sub(low) & ((1 << 48) - 1))
+    }
+}
+
 /// A page of traces.
 #[derive(Debug, Clone, Copy)]
 struct Page {
@@ -126,9 +150,9 @@ pub(crate) struct Ledger {
     /// The next free number of a delivery or body.
     next: u64,
     messages: Table<MessageRow>,
-    deliveries: Table<DeliveryRow>,
+    deliveries: Deliveries,
     /// Message id -> message number; the ids themselves are in `messages`.
-    ids: HashTable<u64>,
+    ids: HashTable<ShortNumber>,
     hasher: DefaultHashBuilder,
     /// Message number -> number of its body's fragments, for long bodies only.
     long_bodies: HashMap<u64, u64>,
@@ -161,20 +185,21 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn number_of(&self, id: MessageId) -> Option<u64> {
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, id);
-        let same = |number: &u64| self.messages.get(*number).is_some_and(|row| row.id == id);
-        self.ids.find(hash, same).copied()
+        let same =
+            |short: &ShortNumber| self.messages.get(short.number(self.next)).is_some_and(|row| row.id == id);
+        self.ids.find(hash, same).map(|short| short.number(self.next))
     }
 
     pub(crate) fn message(&self, number: u64) -> Option<&MessageRow> {
         self.messages.get(number)
     }
 
-    pub(crate) fn delivery(&self, id: DeliveryId) -> Option<&DeliveryRow> {
+    pub(crate) fn delivery(&self, id: DeliveryId) -> Option<DeliveryRow> {
         self.deliveries.get(id.number())
     }
 
     /// Every known delivery with a number of at least `from`, in order.
-    pub(crate) fn deliveries_from(&self, from: u64) -> impl Iterator<Item = (u64, &DeliveryRow)> {
+    pub(crate) fn deliveries_from(&self, from: u64) -> impl Iterator<Item = (u64, DeliveryRow)> {
         self.deliveries.range(from)
     }
 
@@ -209,7 +234,7 @@ impl Ledger {
         for number in std::mem::take(&mut self.fresh) {
             let Some(row) = self.deliveries.get(number) else { continue };
             let Some(port) = self.ports.get_mut(row.port as usize) else { continue };
-            port.enqueue(number, row);
+            port.enqueue(number, &row);
         }
         self.settled.clear();
         self.adopted.clear();
@@ -245,19 +270,24 @@ impl Ledger {
 
     fn know(&mut self, number: u64, row: MessageRow) {
         self.messages.insert(number, row);
-        let hash = std::hash::BuildHasher::hash_one(&self.hasher, row.id);
+        // While the ledger is being built its next number is not known yet.
+        let next = self.next.max(number);
+        self.next = next;
+        let id = row.id;
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, id);
         let (messages, hasher) = (&self.messages, &self.hasher);
-        let rehash = |number: &u64| {
-            let id = messages.get(*number).map_or(MessageId::from_bytes([0; 16]), |row| row.id);
+        let rehash = |short: &ShortNumber| {
+            let id = messages.get(short.number(next)).map_or(MessageId::from_bytes([0; 16]), |row| row.id);
             std::hash::BuildHasher::hash_one(hasher, id)
         };
-        self.ids.insert_unique(hash, number, rehash);
+        self.ids.insert_unique(hash, ShortNumber::of(number), rehash);
     }
 
     fn forget(&mut self, number: u64) {
         let Some(row) = self.messages.remove(number) else { return };
-        let hash = std::hash::BuildHasher::hash_one(&self.hasher, row.id);
-        if let Ok(entry) = self.ids.find_entry(hash, |have| *have == number) {
+        let id = row.id;
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, id);
+        if let Ok(entry) = self.ids.find_entry(hash, |have| *have == ShortNumber::of(number)) {
             let _removed = entry.remove();
         }
     }

@@ -1,11 +1,12 @@
 //! A port's part of the ledger: its counts, its ready deliveries, those that wait for a time, and its leases.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
 use super::DeliveryRow;
 use super::leases::Held;
+use super::queue::Queue;
 use crate::message_box::keys::port::PortRecord;
 use crate::{Counts, DeliveryState, PortInfo, Route, Timestamp};
 
@@ -24,7 +25,7 @@ pub(crate) struct PortState {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// Oldest first. May hold numbers that are not ready any more: whoever takes one checks.
-    pub(super) ready: VecDeque<u64>,
+    pub(super) ready: Queue,
     /// When due, which.
     pub(super) due: BTreeSet<(i64, u64)>,
     pub(super) leases: HashMap<u64, Held>,
@@ -80,7 +81,7 @@ impl PortState {
     pub(super) fn take_waiting(&mut self, route: Route) -> BTreeSet<u64> {
         let lane = self.lane(route);
         let due = std::mem::take(&mut lane.due).into_iter().map(|(_, number)| number);
-        due.chain(std::mem::take(&mut lane.ready)).collect()
+        due.chain(lane.ready.drain()).collect()
     }
 
     /// Every lease that is held.

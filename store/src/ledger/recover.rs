@@ -136,7 +136,7 @@ impl Recovery {
 
     fn finish_changed(&mut self, orphans: &mut Vec<Key>) {
         for (number, fixed, carried) in std::mem::take(&mut self.changed) {
-            let Some(row) = self.ledger.deliveries.get_mut(number) else {
+            let Some(row) = self.ledger.deliveries.get(number) else {
                 orphans.push(keys::delivery::key(number));
                 continue;
             };
@@ -145,13 +145,15 @@ impl Recovery {
                 self.ended_and_forgotten(number, message);
                 continue;
             }
-            row.state = fixed.state;
-            row.attempts = fixed.attempts;
-            row.attempts_on_route = fixed.attempts_on_route;
-            row.due = if crate::mutant::is("due-time-forgotten") { 0 } else { fixed.due.as_micros() };
-            row.set(DeliveryRow::BACKUP, fixed.route == Route::Backup);
-            row.set(DeliveryRow::RECORD, true);
-            row.set(DeliveryRow::CARRIED, carried);
+            self.ledger.deliveries.update(number, |row| {
+                row.state = fixed.state;
+                row.attempts = fixed.attempts;
+                row.attempts_on_route = fixed.attempts_on_route;
+                row.due = if crate::mutant::is("due-time-forgotten") { 0 } else { fixed.due.as_micros() };
+                row.set(DeliveryRow::BACKUP, fixed.route == Route::Backup);
+                row.set(DeliveryRow::RECORD, true);
+                row.set(DeliveryRow::CARRIED, carried);
+            });
         }
     }
 
@@ -210,9 +212,9 @@ impl Recovery {
 
     fn finish_history(&mut self, orphans: &mut Vec<Key>) {
         for key in std::mem::take(&mut self.history) {
-            match self.ledger.deliveries.get_mut(key.number) {
-                Some(row) => row.set(DeliveryRow::HISTORY, true),
-                None => orphans.push(key),
+            let noted = self.ledger.deliveries.update(key.number, |row| row.set(DeliveryRow::HISTORY, true));
+            if noted.is_none() {
+                orphans.push(key);
             }
         }
     }
@@ -254,7 +256,7 @@ impl Recovery {
             debug_assert!(row.state != DeliveryState::Leased, "leases are never on disk");
             if let Some(port) = ports.get_mut(row.port as usize) {
                 port.count(row.state, 1);
-                port.enqueue(number, row);
+                port.enqueue(number, &row);
             }
         }
     }

@@ -115,11 +115,12 @@ impl Ledger {
         }
     }
 
-    fn charge(&mut self, number: u64) -> Option<DeliveryRow> {
-        let row = self.deliveries.get_mut(number)?;
-        row.attempts = row.attempts.saturating_add(1);
-        row.attempts_on_route = row.attempts_on_route.saturating_add(1);
-        Some(*row)
+    pub(super) fn charge(&mut self, number: u64) -> Option<DeliveryRow> {
+        let charged = self.deliveries.update(number, |row| {
+            row.attempts = row.attempts.saturating_add(1);
+            row.attempts_on_route = row.attempts_on_route.saturating_add(1);
+        });
+        charged.map(|(_, row)| row)
     }
 
     /// Charges a failed attempt and adds it to the history.
@@ -142,9 +143,7 @@ impl Ledger {
             failure: note.failure.clone().map(|failure| Failure::new(failure.permanent, failure.chain)),
         };
         keys::attempt::write(with.writes, number, &attempt);
-        if let Some(row) = self.deliveries.get_mut(number) {
-            row.set(DeliveryRow::HISTORY, true);
-        }
+        self.deliveries.update(number, |row| row.set(DeliveryRow::HISTORY, true));
     }
 
     /// Moves a delivery to a state and lets `change` set what goes with it. False where it is not known.
@@ -154,14 +153,15 @@ impl Ledger {
         state: DeliveryState,
         change: impl FnOnce(&mut DeliveryRow),
     ) -> bool {
-        let Some(row) = self.deliveries.get_mut(number) else { return false };
-        let from = std::mem::replace(&mut row.state, state);
-        change(row);
-        let port = row.port;
-        if let Some(port) = self.ports.get_mut(port as usize) {
-            port.shift(from, state);
+        let changed = self.deliveries.update(number, |row| {
+            row.state = state;
+            change(row);
+        });
+        let Some((before, row)) = changed else { return false };
+        if let Some(port) = self.ports.get_mut(row.port as usize) {
+            port.shift(before.state, state);
         }
-        self.touch(port);
+        self.touch(row.port);
         true
     }
 
@@ -173,8 +173,8 @@ impl Ledger {
         carried: Option<&Headers>,
         with: &mut Applying<'_>,
     ) {
-        let Some(row) = self.deliveries.get_mut(number) else { return };
-        row.set(DeliveryRow::RECORD, true);
+        let recorded = self.deliveries.update(number, |row| row.set(DeliveryRow::RECORD, true));
+        let Some((_, row)) = recorded else { return };
         let fixed = DeliveryHead {
             state: row.state,
             route: row.route(),

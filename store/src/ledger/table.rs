@@ -1,6 +1,6 @@
 //! A compact ordered table from numbers to rows, made for numbers that mostly rise.
 //!
-//! Rows lie in chunks of up to 512, found through an ordered map of the chunks' first numbers: about four bytes
+//! Rows lie in chunks of up to 512, found through an ordered map of the chunks' first numbers: about two bytes
 //! a row beside the row itself. A chunk that is mostly dead is compacted, so one long-lived row does not keep
 //! many dead ones' memory.
 
@@ -17,7 +17,7 @@ pub(crate) struct Table<T> {
 #[derive(Debug)]
 struct Chunk<T> {
     /// Offsets from the chunk's first number, rising.
-    offsets: Vec<u32>,
+    offsets: Vec<u16>,
     rows: Vec<T>,
     alive: [u64; CHUNK_ROWS / 64],
     live: usize,
@@ -37,13 +37,13 @@ impl<T: Copy> Table<T> {
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
         let (first, chunk) = self.chunks.range(..=number).next_back()?;
-        let place = chunk.place(u32::try_from(number - first).ok()?)?;
+        let place = chunk.place(u16::try_from(number - first).ok()?)?;
         chunk.rows.get(place)
     }
 
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let (first, chunk) = self.chunks.range_mut(..=number).next_back()?;
-        let place = chunk.place(u32::try_from(number - first).ok()?)?;
+        let place = chunk.place(u16::try_from(number - first).ok()?)?;
         chunk.rows.get_mut(place)
     }
 
@@ -54,7 +54,7 @@ impl<T: Copy> Table<T> {
             return;
         }
         if let Some((first, chunk)) = self.chunks.range_mut(..=number).next_back()
-            && let Ok(offset) = u32::try_from(number - first)
+            && let Ok(offset) = u16::try_from(number - first)
         {
             if chunk.offsets.len() < CHUNK_ROWS {
                 chunk.insert(offset, row);
@@ -81,7 +81,7 @@ impl<T: Copy> Table<T> {
     /// Takes the row of a number out.
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         let (first, chunk) = self.chunks.range_mut(..=number).next_back()?;
-        let place = chunk.place(u32::try_from(number - first).ok()?)?;
+        let place = chunk.place(u16::try_from(number - first).ok()?)?;
         let row = chunk.rows.get(place).copied()?;
         chunk.kill(place);
         if chunk.live == 0 {
@@ -118,7 +118,7 @@ fn chunk_of<T: Copy>(
         chunks.insert(above, chunk);
     }
     if let Some(chunk) = chunks.get_mut(&first)
-        && let Ok(offset) = u32::try_from(number - first)
+        && let Ok(offset) = u16::try_from(number - first)
     {
         chunk.insert(offset, row);
     }
@@ -137,8 +137,8 @@ impl<T: Copy> Chunk<T> {
     }
 
     /// Where the row with this offset is, if it lives.
-    fn place(&self, offset: u32) -> Option<usize> {
-        let guess = offset as usize;
+    fn place(&self, offset: u16) -> Option<usize> {
+        let guess = usize::from(offset);
         // Without holes the offset is the place.
         let place = match self.offsets.get(guess) {
             Some(have) if *have == offset => guess,
@@ -151,7 +151,7 @@ impl<T: Copy> Chunk<T> {
         self.alive.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
 
-    fn push(&mut self, offset: u32, row: T) {
+    fn push(&mut self, offset: u16, row: T) {
         let place = self.offsets.len();
         self.offsets.push(offset);
         self.rows.push(row);
@@ -161,7 +161,7 @@ impl<T: Copy> Chunk<T> {
         self.live += 1;
     }
 
-    fn insert(&mut self, offset: u32, row: T) {
+    fn insert(&mut self, offset: u16, row: T) {
         if self.offsets.last().is_none_or(|last| *last < offset) {
             self.push(offset, row);
             return;

@@ -1,13 +1,15 @@
 //! Where every live record is: a sorted map in memory, flat enough for many millions.
 //!
-//! Records of a family stand in sorted chunks of at most [`CHUNK_ROWS`] rows of 24 bytes. Numbers mostly ascend, so
+//! Records of a family stand in sorted chunks of at most [`CHUNK_ROWS`] rows of 16 or 24 bytes. Numbers mostly ascend, so
 //! nearly every insertion appends to the last chunk and fills it to the brim. A chunk gives its memory back as its
 //! rows go, so that one survivor among many finished neighbours costs little.
 
 use std::collections::BTreeMap;
 
 use crate::engine::Key;
+use chunk::{Chunk, Name};
 
+mod chunk;
 #[cfg(test)]
 mod tests;
 
@@ -37,21 +39,8 @@ impl Place {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    number: u64,
-    part: u32,
-    place: Place,
-}
-
-impl Row {
-    const fn name(&self) -> (u64, u32) {
-        (self.number, self.part)
-    }
-}
-
 /// Chunks under a name that is no greater than any in the chunk, and greater than any in the one before.
-type Family = BTreeMap<(u64, u32), Vec<Row>>;
+type Family = BTreeMap<Name, Chunk>;
 
 /// The map from key to place.
 #[derive(Debug, Default)]
@@ -70,9 +59,8 @@ impl Index {
     /// Where the record of a key is.
     pub(super) fn get(&self, key: Key) -> Option<Place> {
         let name = (key.number, key.part);
-        let (_, rows) = self.families.get(usize::from(key.family))?.range(..=name).next_back()?;
-        let found = rows.binary_search_by_key(&name, Row::name).ok()?;
-        rows.get(found).map(|row| row.place)
+        let (_, chunk) = self.families.get(usize::from(key.family))?.range(..=name).next_back()?;
+        chunk.get(chunk.search(name).ok()?)
     }
 
     /// Sets where the record of a key is, and returns where it was before.
@@ -82,7 +70,7 @@ impl Index {
             self.families.resize_with(family + 1, Family::new);
         }
         let family = self.families.get_mut(family)?;
-        let before = put_row(family, Row { number: key.number, part: key.part, place });
+        let before = put(family, (key.number, key.part), place);
         self.records += u64::from(before.is_none());
         before
     }
@@ -91,16 +79,13 @@ impl Index {
     pub(super) fn remove(&mut self, key: Key) -> Option<Place> {
         let name = (key.number, key.part);
         let family = self.families.get_mut(usize::from(key.family))?;
-        let (&chunk, rows) = family.range_mut(..=name).next_back()?;
-        let found = rows.binary_search_by_key(&name, Row::name).ok()?;
-        let row = rows.remove(found);
-        if rows.is_empty() {
-            family.remove(&chunk);
-        } else {
-            shrink(rows);
+        let (&first, chunk) = family.range_mut(..=name).next_back()?;
+        let place = chunk.remove(chunk.search(name).ok()?);
+        if chunk.len() == 0 {
+            family.remove(&first);
         }
         self.records -= 1;
-        Some(row.place)
+        Some(place)
     }
 
     /// Forgets every key of a family with a number below `number`, and tells where each record was.
@@ -110,14 +95,12 @@ impl Index {
             if first.key().0 >= number {
                 break;
             }
-            let rows = first.get_mut();
-            let gone = rows.partition_point(|row| row.number < number);
-            for row in rows.drain(..gone) {
-                removed(row.place);
+            let chunk = first.get_mut();
+            chunk.remove_below(number, |place| {
+                removed(place);
                 self.records -= 1;
-            }
-            if !rows.is_empty() {
-                shrink(rows);
+            });
+            if chunk.len() > 0 {
                 break;
             }
             first.remove();
@@ -125,52 +108,45 @@ impl Index {
     }
 }
 
-fn put_row(family: &mut Family, row: Row) -> Option<Place> {
-    let name = row.name();
-    let Some((_, rows)) = family.range_mut(..=name).next_back() else {
+fn put(family: &mut Family, name: Name, place: Place) -> Option<Place> {
+    let Some((_, chunk)) = family.range_mut(..=name).next_back() else {
         // Before everything there is: into the first chunk, which is then known by the new name.
-        let rows = match family.pop_first() {
-            Some((_, mut rows)) if rows.len() < CHUNK_ROWS => {
-                rows.insert(0, row);
-                rows
+        let chunk = match family.pop_first() {
+            Some((_, mut chunk)) if chunk.len() < CHUNK_ROWS => {
+                chunk.insert(0, name, place);
+                chunk
             }
-            Some((known, rows)) => {
-                family.insert(known, rows);
-                vec![row]
+            Some((known, chunk)) => {
+                family.insert(known, chunk);
+                Chunk::with(name, place)
             }
-            None => vec![row],
+            None => Chunk::with(name, place),
         };
-        family.insert(name, rows);
+        family.insert(name, chunk);
         return None;
     };
-    match rows.binary_search_by_key(&name, Row::name) {
-        Ok(found) => rows.get_mut(found).map(|old| std::mem::replace(&mut old.place, row.place)),
-        Err(place) if rows.len() < CHUNK_ROWS => {
-            rows.insert(place, row);
+    match chunk.search(name) {
+        Ok(found) => chunk.replace(found, place),
+        Err(at) if chunk.len() < CHUNK_ROWS => {
+            chunk.insert(at, name, place);
             None
         }
         // Appending to a full chunk leaves it full; anything else halves it.
-        Err(place) if place == rows.len() => {
-            family.insert(name, vec![row]);
+        Err(at) if at == chunk.len() => {
+            family.insert(name, Chunk::with(name, place));
             None
         }
-        Err(place) => {
-            let mut upper = rows.split_off(CHUNK_ROWS / 2);
-            if place <= rows.len() {
-                rows.insert(place, row);
+        Err(at) => {
+            let mut upper = chunk.split_off(CHUNK_ROWS / 2);
+            if at <= chunk.len() {
+                chunk.insert(at, name, place);
             } else {
-                upper.insert(place - rows.len(), row);
+                upper.insert(at - chunk.len(), name, place);
             }
-            if let Some(name) = upper.first().map(Row::name) {
-                family.insert(name, upper);
+            if let Some(first) = upper.first() {
+                family.insert(first, upper);
             }
             None
         }
-    }
-}
-
-fn shrink(rows: &mut Vec<Row>) {
-    if rows.len() <= rows.capacity() / 4 {
-        rows.shrink_to(rows.len() * 2);
     }
 }

@@ -69,13 +69,12 @@ fn ascending_numbers_fill_their_chunks_and_survivors_cost_little() {
     for number in 0..100_000 {
         index.put(Key::new(0, number, 0), Place::new(1, 16, 1));
     }
-    assert_eq!(size_of::<Row>(), 24);
-    let rows = |index: &Index| -> usize { index.families[0].values().map(Vec::capacity).sum() };
-    assert!(rows(&index) <= 100_000 + CHUNK_ROWS, "room for {} rows", rows(&index));
+    let bytes = |index: &Index| -> usize { index.families[0].values().map(Chunk::bytes).sum() };
+    assert!(bytes(&index) <= 16 * (100_000 + CHUNK_ROWS), "{} bytes", bytes(&index));
     for number in 0..100_000 {
         if number % 256 != 77 {
             index.remove(Key::new(0, number, 0));
         }
     }
-    assert!(rows(&index) <= 4 * index.records() as usize, "room for {} rows", rows(&index));
+    assert!(bytes(&index) <= 64 * index.records() as usize, "{} bytes", bytes(&index));
 }
