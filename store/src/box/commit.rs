@@ -44,6 +44,8 @@ pub(super) struct Queue {
 struct Waiting {
     requests: Vec<Request>,
     closed: bool,
+    /// The committer waits to be woken.
+    sleeps: bool,
 }
 
 impl Queue {
@@ -57,8 +59,12 @@ impl Queue {
             return Err(closed());
         }
         waiting.requests.push(request);
+        // Only who sleeps is woken: a call to the system for each batch would cost more than the batch.
+        let sleeps = std::mem::take(&mut waiting.sleeps);
         drop(waiting);
-        self.changed.notify_one();
+        if sleeps {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -66,6 +72,7 @@ impl Queue {
     fn take(&self, group: &mut Vec<Request>) {
         let mut waiting = self.lock();
         while waiting.requests.is_empty() && !waiting.closed {
+            waiting.sleeps = true;
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         let mut bytes = 0;
@@ -238,6 +245,7 @@ fn commit_group(shared: &Shared, batches: &[&Prepared], writes: &mut WriteSet) -
     let written = if writes.is_empty() { Ok(()) } else { shared.engine.apply(writes, durability) };
     match written {
         Ok(()) => {
+            shared.recent().keep(writes);
             let mut state = shared.state();
             state.groups += 1;
             state.batches += batches.len() as u64;

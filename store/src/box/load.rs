@@ -10,8 +10,15 @@ use crate::ledger::{Carried, Picked};
 use crate::{Body, Error, ErrorKind, Fragments, Headers, Leased, Message, PortName};
 
 /// What was leased, with all that is needed to send it.
-pub(super) fn leased(shared: &Shared, port: &PortName, picked: &Picked) -> Result<Leased, Error> {
-    let record = record(shared, keys::message::key(picked.message))?;
+///
+/// `kept` is its message's record, where that need not be read.
+pub(super) fn leased(
+    shared: &Shared,
+    port: &PortName,
+    picked: &Picked,
+    kept: Option<Record>,
+) -> Result<Leased, Error> {
+    let record = kept.map_or_else(|| record(shared, keys::message::key(picked.message)), Ok)?;
     let parsed = keys::message::read(&record.head)?;
     let carried = match picked.carried {
         Carried::No => Headers::default(),

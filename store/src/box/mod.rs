@@ -1,8 +1,8 @@
 //! The message box over any engine: group commit, recovery, leases, queries.
 //!
 //! `config` says how to open one, `open` opens and locks the folder and recovers the ledger, `commit` takes the
-//! waiting batches into groups, `load` reads what was leased, `query` answers questions, `stage` takes long
-//! bodies in, `keys` holds the layout of every record.
+//! waiting batches into groups, `load` reads what was leased, `recent` has what need not be read, `query` answers
+//! questions, `stage` takes long bodies in, `keys` holds the layout of every record.
 
 mod commit;
 mod config;
@@ -11,6 +11,7 @@ pub(crate) mod keys;
 mod load;
 mod open;
 mod query;
+mod recent;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ struct Shared {
     config: BoxConfig,
     engine: Arc<dyn Engine>,
     state: Mutex<State>,
+    recent: Mutex<recent::Recent>,
     /// Held for writing from a group's first change of the ledger until it is durable, and for reading by queries:
     /// what they tell is on the disk.
     view: tokio::sync::RwLock<()>,
@@ -73,6 +75,10 @@ struct State {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, recent::Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self) -> Option<Error> {
@@ -141,9 +147,13 @@ impl Store for MessageBox {
         let shared = self.shared();
         shared.check_alive()?;
         let picked = shared.state().ledger.lease(want, shared.config.clock.now());
+        let kept: Vec<_> = {
+            let recent = shared.recent();
+            picked.iter().map(|picked| recent.get(picked.message)).collect()
+        };
         let mut leased = Vec::with_capacity(picked.len());
-        for picked in picked {
-            match load::leased(shared, &want.port, &picked) {
+        for (picked, kept) in picked.into_iter().zip(kept) {
+            match load::leased(shared, &want.port, &picked, kept) {
                 Ok(loaded) => leased.push(loaded),
                 Err(error) => self.park_damaged(&picked.lease, &error).await?,
             }

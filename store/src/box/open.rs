@@ -67,6 +67,7 @@ impl MessageBox {
             config,
             engine,
             state: Mutex::new(state),
+            recent: Mutex::default(),
             view: tokio::sync::RwLock::default(),
             failed: Mutex::new(None),
         });

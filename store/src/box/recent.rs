@@ -1,0 +1,99 @@
+//! The newest short messages, kept in memory: most are leased right after they were submitted, and need not be read
+//! back then.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::keys;
+use crate::engine::{Record, Write, WriteSet};
+
+/// Longer bodies are read back: beside their copying a read costs little.
+const BODY_BYTES_MAX: usize = 8 * 1024;
+/// What is kept at most, with what finding it takes.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One message of a group.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    head: Range<usize>,
+    body: Range<usize>,
+}
+
+/// The short messages of one group, in order of number, copied into one piece: a body may be a small part of
+/// something large that would otherwise stay in memory.
+#[derive(Debug)]
+struct Group {
+    bytes: Bytes,
+    entries: Vec<Entry>,
+}
+
+impl Group {
+    fn of(writes: &WriteSet) -> Option<Self> {
+        let short = || {
+            writes.iter().filter_map(|write| match write {
+                Write::Put { key, head, body }
+                    if key.family == keys::message::FAMILY && body.len() <= BODY_BYTES_MAX =>
+                {
+                    Some((key.number, head, body))
+                }
+                _ => None,
+            })
+        };
+        let (count, total) = short()
+            .fold((0, 0), |(count, bytes), (_, head, body)| (count + 1, bytes + head.len() + body.len()));
+        if count == 0 || total > BYTES_MAX {
+            return None;
+        }
+        let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(count));
+        for (number, head, body) in short() {
+            let start = bytes.len();
+            bytes.extend_from_slice(head);
+            let middle = bytes.len();
+            bytes.extend_from_slice(body);
+            entries.push(Entry { number, head: start..middle, body: middle..bytes.len() });
+        }
+        Some(Self { bytes: bytes.into(), entries })
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.len() + self.entries.len() * size_of::<Entry>() + size_of::<Self>()
+    }
+
+    fn last(&self) -> u64 {
+        self.entries.last().map_or(0, |entry| entry.number)
+    }
+}
+
+/// The groups, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    groups: VecDeque<Group>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Keeps what a durable group put in. What no longer fits goes, oldest first.
+    pub(super) fn keep(&mut self, writes: &WriteSet) {
+        let Some(group) = Group::of(writes) else { return };
+        self.bytes += group.cost();
+        self.groups.push_back(group);
+        while self.bytes > BYTES_MAX {
+            let Some(oldest) = self.groups.pop_front() else { return };
+            self.bytes -= oldest.cost();
+        }
+    }
+
+    /// The record of a message, where it is kept.
+    pub(super) fn get(&self, number: u64) -> Option<Record> {
+        let group = self.groups.get(self.groups.partition_point(|group| group.last() < number))?;
+        let at = group.entries.binary_search_by_key(&number, |entry| entry.number).ok()?;
+        let Entry { head, body, .. } = group.entries.get(at)?;
+        Some(Record { head: group.bytes.slice(head.clone()), body: group.bytes.slice(body.clone()) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! What is kept, and what no longer is.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::engine::Key;
+
+fn group(numbers: impl IntoIterator<Item = u64>, body_bytes: usize) -> WriteSet {
+    let mut writes = WriteSet::default();
+    for number in numbers {
+        let body = Bytes::from(vec![number as u8; body_bytes]);
+        writes.put(keys::message::key(number), body, |head| head.extend_from_slice(&number.to_le_bytes()));
+        writes.put(Key::new(keys::delivery::FAMILY, number, 0), Bytes::new(), |_| {});
+    }
+    writes
+}
+
+#[test]
+fn short_messages_are_found_and_nothing_else() {
+    let mut recent = Recent::default();
+    recent.keep(&group([3, 4, 9], 100));
+    recent.keep(&group([10], BODY_BYTES_MAX + 1));
+    recent.keep(&group([12, 15], 0));
+    for (number, body_bytes) in [(3, 100), (4, 100), (9, 100), (12, 0), (15, 0)] {
+        let record = recent.get(number).unwrap();
+        assert_eq!(record.head, number.to_le_bytes().as_slice());
+        assert_eq!(record.body, vec![number as u8; body_bytes]);
+    }
+    for number in [0, 1, 5, 10, 11, 13, 16] {
+        assert_eq!(recent.get(number), None, "{number}");
+    }
+}
+
+#[test]
+fn the_oldest_go_first_and_the_bound_holds() {
+    let mut recent = Recent::default();
+    for number in 0..10_000 {
+        recent.keep(&group([number], 4_000));
+        let bytes: usize = recent.groups.iter().map(Group::cost).sum();
+        assert!(bytes == recent.bytes && bytes <= BYTES_MAX);
+    }
+    assert!(recent.get(9_999).is_some() && recent.get(6_500).is_some());
+    assert_eq!(recent.get(5_000), None);
+    recent.keep(&group(10_000..20_000, 4_000));
+    assert!(recent.get(9_999).is_some(), "a group that alone is too large is not kept");
+}
