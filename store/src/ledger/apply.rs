@@ -240,7 +240,8 @@ impl Ledger {
         let row =
             MessageRow { id, submitted: with.now, body_len: body.len(), live: count, known: count, count };
         self.know(number, row);
-        let mut numbers = Vec::with_capacity(ports.len());
+        let mut numbers = std::mem::take(&mut self.port_numbers);
+        numbers.clear();
         for (ordinal, name) in (0..).zip(ports) {
             let Some(port) = self.defined(name) else { continue };
             numbers.push(port);
@@ -253,6 +254,7 @@ impl Ledger {
             self.touch(port);
         }
         keys::message::write(with.writes, number, &fixed, &numbers, headers, whole);
+        self.port_numbers = numbers;
         OpResult::Submitted { first: DeliveryId::new(number) }
     }
 

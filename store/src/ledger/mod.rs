@@ -163,6 +163,8 @@ pub(crate) struct Ledger {
     next_token: u64,
     /// Deliveries that this group made ready or due later; not leasable before it is durable.
     fresh: Vec<u64>,
+    /// The ports of the message being submitted; kept for its memory.
+    port_numbers: Vec<u32>,
     /// Ports that this group changed.
     touched: Vec<u32>,
     /// Leases that this group settled, to restore them if it cannot be written.

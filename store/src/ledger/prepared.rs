@@ -31,7 +31,7 @@ pub(crate) enum PreparedOp {
     /// [`Op::Submit`].
     Submit {
         id: MessageId,
-        ports: Vec<PortName>,
+        ports: Ports,
         not_before: Timestamp,
         headers: Range<usize>,
         body: PreparedBody,
@@ -42,6 +42,35 @@ pub(crate) enum PreparedOp {
     Unstage { number: u64 },
     /// Anything else.
     Other(Op),
+}
+
+/// The ports of a message. Nearly every one has a single port, which needs no memory of its own.
+#[derive(Debug)]
+pub(crate) enum Ports {
+    /// This one.
+    One(PortName),
+    /// None, or several.
+    Others(Vec<PortName>),
+}
+
+impl Ports {
+    fn new(ports: &[PortName]) -> Self {
+        match ports {
+            [port] => Self::One(port.clone()),
+            others => Self::Others(others.to_vec()),
+        }
+    }
+}
+
+impl std::ops::Deref for Ports {
+    type Target = [PortName];
+
+    fn deref(&self) -> &[PortName] {
+        match self {
+            Self::One(port) => std::slice::from_ref(port),
+            Self::Others(ports) => ports,
+        }
+    }
 }
 
 /// A submitted body.
@@ -107,7 +136,7 @@ impl Prepared {
             prepared.bytes += headers.len() as u64 + body_bytes + 8 * ports.len() as u64;
             prepared.ops.push(PreparedOp::Submit {
                 id: message.id,
-                ports: ports.clone(),
+                ports: Ports::new(ports),
                 not_before: not_before.unwrap_or(Timestamp::EPOCH),
                 headers,
                 body,

@@ -1,17 +1,18 @@
 //! A compact ordered table from numbers to rows, made for numbers that mostly rise.
 //!
-//! Rows lie in chunks of up to 512, found through an ordered map of the chunks' first numbers: about two bytes
+//! Rows lie in chunks of up to 512, found through their first numbers: about two bytes
 //! a row beside the row itself. A chunk that is mostly dead is compacted, so one long-lived row does not keep
 //! many dead ones' memory.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 const CHUNK_ROWS: usize = 512;
 
 /// Number -> row.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    chunks: BTreeMap<u64, Chunk<T>>,
+    /// In order, each with its first number: rows come at the end and mostly go at the beginning.
+    chunks: VecDeque<(u64, Box<Chunk<T>>)>,
 }
 
 #[derive(Debug)]
@@ -25,37 +26,48 @@ struct Chunk<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { chunks: BTreeMap::new() }
+        Self { chunks: VecDeque::new() }
     }
 }
 
 impl<T: Copy> Table<T> {
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.chunks.values().map(|chunk| chunk.live).sum()
+        self.chunks.iter().map(|(_, chunk)| chunk.live).sum()
+    }
+
+    /// Which chunk a number belongs to: the last one that begins no later.
+    fn chunk_of(&self, number: u64) -> Option<usize> {
+        match self.chunks.back() {
+            Some((first, _)) if *first <= number => Some(self.chunks.len() - 1),
+            _ => self.chunks.partition_point(|(first, _)| *first <= number).checked_sub(1),
+        }
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
-        let (first, chunk) = self.chunks.range(..=number).next_back()?;
+        let (first, chunk) = self.chunks.get(self.chunk_of(number)?)?;
         let place = chunk.place(u16::try_from(number - first).ok()?)?;
         chunk.rows.get(place)
     }
 
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let (first, chunk) = self.chunks.range_mut(..=number).next_back()?;
-        let place = chunk.place(u16::try_from(number - first).ok()?)?;
+        let at = self.chunk_of(number)?;
+        let (first, chunk) = self.chunks.get_mut(at)?;
+        let place = chunk.place(u16::try_from(number - *first).ok()?)?;
         chunk.rows.get_mut(place)
     }
 
     /// Puts a row under a number, over the one that is there.
     pub(crate) fn insert(&mut self, number: u64, row: T) {
-        if let Some(have) = self.get_mut(number) {
-            *have = row;
-            return;
-        }
-        if let Some((first, chunk)) = self.chunks.range_mut(..=number).next_back()
-            && let Ok(offset) = u16::try_from(number - first)
+        let at = self.chunk_of(number);
+        if let Some(at) = at
+            && let Some((first, chunk)) = self.chunks.get_mut(at)
+            && let Ok(offset) = u16::try_from(number - *first)
         {
+            if let Some(have) = chunk.place(offset).and_then(|place| chunk.rows.get_mut(place)) {
+                *have = row;
+                return;
+            }
             if chunk.offsets.len() < CHUNK_ROWS {
                 chunk.insert(offset, row);
                 return;
@@ -63,30 +75,24 @@ impl<T: Copy> Table<T> {
             // Numbers mostly rise, so a full chunk is followed by a new one; only a number in its middle moves
             // the chunk's upper half out.
             if chunk.offsets.last().is_some_and(|last| offset < *last) {
-                let first = *first;
-                let (above, rest) = chunk.split(first);
-                chunk_of(
-                    &mut self.chunks,
-                    if number >= above { above } else { first },
-                    number,
-                    row,
-                    Some((above, rest)),
-                );
+                let (above, upper) = chunk.split(*first);
+                self.chunks.insert(at + 1, (above, Box::new(upper)));
+                self.insert(number, row);
                 return;
             }
         }
-        self.chunks.insert(number, Chunk::with(row));
+        self.chunks.insert(at.map_or(0, |at| at + 1), (number, Box::new(Chunk::with(row))));
     }
 
     /// Takes the row of a number out.
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
-        let (first, chunk) = self.chunks.range_mut(..=number).next_back()?;
-        let place = chunk.place(u16::try_from(number - first).ok()?)?;
+        let at = self.chunk_of(number)?;
+        let (first, chunk) = self.chunks.get_mut(at)?;
+        let place = chunk.place(u16::try_from(number - *first).ok()?)?;
         let row = chunk.rows.get(place).copied()?;
         chunk.kill(place);
         if chunk.live == 0 {
-            let first = *first;
-            self.chunks.remove(&first);
+            self.chunks.remove(at);
         } else if chunk.live * 2 < chunk.offsets.len() && chunk.offsets.len() > 32 {
             chunk.compact();
         }
@@ -95,32 +101,14 @@ impl<T: Copy> Table<T> {
 
     /// Every row with a number of at least `from`, in order.
     pub(crate) fn range(&self, from: u64) -> impl Iterator<Item = (u64, &T)> {
-        let start = self.chunks.range(..=from).next_back().map_or(from, |(first, _)| *first);
         self.chunks
-            .range(start..)
+            .range(self.chunk_of(from).unwrap_or(0)..)
             .flat_map(|(first, chunk)| {
                 chunk.offsets.iter().zip(&chunk.rows).enumerate().filter_map(move |(place, (offset, row))| {
                     chunk.is_alive(place).then_some((first + u64::from(*offset), row))
                 })
             })
             .filter(move |(number, _)| *number >= from)
-    }
-}
-
-fn chunk_of<T: Copy>(
-    chunks: &mut BTreeMap<u64, Chunk<T>>,
-    first: u64,
-    number: u64,
-    row: T,
-    split: Option<(u64, Chunk<T>)>,
-) {
-    if let Some((above, chunk)) = split {
-        chunks.insert(above, chunk);
-    }
-    if let Some(chunk) = chunks.get_mut(&first)
-        && let Ok(offset) = u16::try_from(number - first)
-    {
-        chunk.insert(offset, row);
     }
 }
 

@@ -4,7 +4,7 @@
 //! nearly every insertion appends to the last chunk and fills it to the brim. A chunk gives its memory back as its
 //! rows go, so that one survivor among many finished neighbours costs little.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use crate::engine::Key;
 use chunk::{Chunk, Name};
@@ -39,8 +39,10 @@ impl Place {
     }
 }
 
-/// Chunks under a name that is no greater than any in the chunk, and greater than any in the one before.
-type Family = BTreeMap<Name, Chunk>;
+/// The chunks of a family, in order, each under a name that is no greater than any in it: rows come at the end and
+/// mostly go at the beginning.
+#[derive(Debug, Default)]
+struct Family(VecDeque<(Name, Chunk)>);
 
 /// The map from key to place.
 #[derive(Debug, Default)]
@@ -59,7 +61,8 @@ impl Index {
     /// Where the record of a key is.
     pub(super) fn get(&self, key: Key) -> Option<Place> {
         let name = (key.number, key.part);
-        let (_, chunk) = self.families.get(usize::from(key.family))?.range(..=name).next_back()?;
+        let family = self.families.get(usize::from(key.family))?;
+        let (_, chunk) = family.0.get(family.chunk_of(name)?)?;
         chunk.get(chunk.search(name).ok()?)
     }
 
@@ -67,10 +70,10 @@ impl Index {
     pub(super) fn put(&mut self, key: Key, place: Place) -> Option<Place> {
         let family = usize::from(key.family);
         if self.families.len() <= family {
-            self.families.resize_with(family + 1, Family::new);
+            self.families.resize_with(family + 1, Family::default);
         }
         let family = self.families.get_mut(family)?;
-        let before = put(family, (key.number, key.part), place);
+        let before = family.put((key.number, key.part), place);
         self.records += u64::from(before.is_none());
         before
     }
@@ -79,10 +82,11 @@ impl Index {
     pub(super) fn remove(&mut self, key: Key) -> Option<Place> {
         let name = (key.number, key.part);
         let family = self.families.get_mut(usize::from(key.family))?;
-        let (&first, chunk) = family.range_mut(..=name).next_back()?;
+        let at = family.chunk_of(name)?;
+        let (_, chunk) = family.0.get_mut(at)?;
         let place = chunk.remove(chunk.search(name).ok()?);
         if chunk.len() == 0 {
-            family.remove(&first);
+            family.0.remove(at);
         }
         self.records -= 1;
         Some(place)
@@ -91,11 +95,10 @@ impl Index {
     /// Forgets every key of a family with a number below `number`, and tells where each record was.
     pub(super) fn remove_below(&mut self, family: u8, number: u64, mut removed: impl FnMut(Place)) {
         let Some(family) = self.families.get_mut(usize::from(family)) else { return };
-        while let Some(mut first) = family.first_entry() {
-            if first.key().0 >= number {
+        while let Some(((first, _), chunk)) = family.0.front_mut() {
+            if *first >= number {
                 break;
             }
-            let chunk = first.get_mut();
             chunk.remove_below(number, |place| {
                 removed(place);
                 self.records -= 1;
@@ -103,50 +106,50 @@ impl Index {
             if chunk.len() > 0 {
                 break;
             }
-            first.remove();
+            family.0.pop_front();
         }
     }
 }
 
-fn put(family: &mut Family, name: Name, place: Place) -> Option<Place> {
-    let Some((_, chunk)) = family.range_mut(..=name).next_back() else {
-        // Before everything there is: into the first chunk, which is then known by the new name.
-        let chunk = match family.pop_first() {
-            Some((_, mut chunk)) if chunk.len() < CHUNK_ROWS => {
-                chunk.insert(0, name, place);
-                chunk
+impl Family {
+    /// Which chunk a name belongs to: the last one that begins no later.
+    fn chunk_of(&self, name: Name) -> Option<usize> {
+        match self.0.back() {
+            Some((first, _)) if *first <= name => Some(self.0.len() - 1),
+            _ => self.0.partition_point(|(first, _)| *first <= name).checked_sub(1),
+        }
+    }
+
+    fn put(&mut self, name: Name, place: Place) -> Option<Place> {
+        let Some(at) = self.chunk_of(name) else {
+            // Before everything there is: into the first chunk, which is then known by the new name.
+            match self.0.front_mut() {
+                Some((first, chunk)) if chunk.len() < CHUNK_ROWS => {
+                    chunk.insert(0, name, place);
+                    *first = name;
+                }
+                _ => self.0.push_front((name, Chunk::with(name, place))),
             }
-            Some((known, chunk)) => {
-                family.insert(known, chunk);
-                Chunk::with(name, place)
-            }
-            None => Chunk::with(name, place),
+            return None;
         };
-        family.insert(name, chunk);
-        return None;
-    };
-    match chunk.search(name) {
-        Ok(found) => chunk.replace(found, place),
-        Err(at) if chunk.len() < CHUNK_ROWS => {
-            chunk.insert(at, name, place);
-            None
-        }
-        // Appending to a full chunk leaves it full; anything else halves it.
-        Err(at) if at == chunk.len() => {
-            family.insert(name, Chunk::with(name, place));
-            None
-        }
-        Err(at) => {
-            let mut upper = chunk.split_off(CHUNK_ROWS / 2);
-            if at <= chunk.len() {
-                chunk.insert(at, name, place);
-            } else {
-                upper.insert(at - chunk.len(), name, place);
+        let (_, chunk) = self.0.get_mut(at)?;
+        match chunk.search(name) {
+            Ok(found) => return chunk.replace(found, place),
+            Err(row) if chunk.len() < CHUNK_ROWS => chunk.insert(row, name, place),
+            // Appending to a full chunk leaves it full; anything else halves it.
+            Err(row) if row == chunk.len() => self.0.insert(at + 1, (name, Chunk::with(name, place))),
+            Err(row) => {
+                let mut upper = chunk.split_off(CHUNK_ROWS / 2);
+                if row <= chunk.len() {
+                    chunk.insert(row, name, place);
+                } else {
+                    upper.insert(row - chunk.len(), name, place);
+                }
+                if let Some(first) = upper.first() {
+                    self.0.insert(at + 1, (first, upper));
+                }
             }
-            if let Some(first) = upper.first() {
-                family.insert(first, upper);
-            }
-            None
         }
+        None
     }
 }

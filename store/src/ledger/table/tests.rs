@@ -47,7 +47,7 @@ fn one_survivor_per_chunk_keeps_little_memory() {
         table.remove(number);
     }
     assert_eq!(table.len(), 1_000);
-    let room: usize = table.chunks.values().map(|chunk| chunk.rows.capacity()).sum();
+    let room: usize = table.chunks.iter().map(|(_, chunk)| chunk.rows.capacity()).sum();
     assert!(room <= 64 * table.len(), "{room} rows of room for {} rows", table.len());
     assert_eq!(table.get(7), Some(&7));
 }

@@ -69,7 +69,7 @@ fn ascending_numbers_fill_their_chunks_and_survivors_cost_little() {
     for number in 0..100_000 {
         index.put(Key::new(0, number, 0), Place::new(1, 16, 1));
     }
-    let bytes = |index: &Index| -> usize { index.families[0].values().map(Chunk::bytes).sum() };
+    let bytes = |index: &Index| -> usize { index.families[0].0.iter().map(|(_, chunk)| chunk.bytes()).sum() };
     assert!(bytes(&index) <= 16 * (100_000 + CHUNK_ROWS), "{} bytes", bytes(&index));
     for number in 0..100_000 {
         if number % 256 != 77 {
