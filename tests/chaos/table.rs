@@ -1,0 +1,135 @@
+//! What all rounds came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillarbox_tests::witness::{Cause, Findings};
+
+use crate::Engine;
+use crate::round::Outcome;
+use crate::shown::{Shown, count};
+
+/// The sum of many rounds.
+pub(crate) struct Total {
+    engine: Engine,
+    shown: Arc<Shown>,
+    rounds: u32,
+    pub(crate) failed: u32,
+    pub(crate) took: Duration,
+    sum: Findings,
+    violations: usize,
+    fates: BTreeMap<&'static str, u64>,
+}
+
+impl Total {
+    pub(crate) fn new(engine: Engine, shown: Arc<Shown>) -> Self {
+        Self {
+            engine,
+            shown,
+            rounds: 0,
+            failed: 0,
+            took: Duration::ZERO,
+            sum: Findings::default(),
+            violations: 0,
+            fates: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        let (sum, found) = (&mut self.sum, &outcome.findings);
+        self.rounds += 1;
+        self.failed += u32::from(!outcome.is_fine());
+        self.violations += found.violations.len();
+        sum.accepted += found.accepted;
+        sum.delivered += found.delivered;
+        sum.suspended += found.suspended;
+        sum.refused += found.refused;
+        sum.unanswered += found.unanswered;
+        sum.lost += found.lost;
+        sum.calm = sum.calm.max(found.calm);
+        for (cause, times) in &found.doubles {
+            *sum.doubles.entry(*cause).or_default() += times;
+        }
+        for (fate, times) in &outcome.fates {
+            *self.fates.entry(fate).or_default() += times;
+        }
+    }
+
+    fn kills(&self) -> u64 {
+        count(&self.shown.kills) + count(&self.shown.kills_at_start)
+    }
+
+    fn doubles(&self) -> u64 {
+        self.sum.doubles.values().sum()
+    }
+
+    fn undoubted(&self) -> u64 {
+        self.sum.doubles.get(&Cause::Nothing).copied().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shown, sum, .. } = self;
+        let mut row = |value: u64, what: &str| writeln!(f, "{value:>9}  {what}");
+        row(u64::from(self.rounds), &format!("rounds on {}", self.engine.text()))?;
+        row(u64::from(self.failed), "rounds failed")?;
+        row(self.violations as u64, "violations")?;
+        row(count(&shown.lives), "lives of the server")?;
+        row(self.kills(), "SIGKILL")?;
+        row(count(&shown.kills_at_start), "of these while it started")?;
+        row(count(&shown.stops), "SIGSTOP for longer than every timeout")?;
+        row(count(&shown.drains), "SIGTERM without a SIGKILL after it")?;
+        row(count(&shown.fulls), "full disks")?;
+        row(count(&shown.jumps), "clock jumps")?;
+        row(count(&shown.downs), "times the destination refused connections")?;
+        row(sum.accepted, "messages accepted")?;
+        row(sum.delivered, "delivered")?;
+        row(sum.suspended, "suspended, as bad ones are")?;
+        row(sum.lost, "LOST")?;
+        row(sum.refused, "refused, and never seen again")?;
+        row(sum.unanswered, "submissions without an answer")?;
+        row(self.doubles(), "repeats of what the destination had, put in doubt by:")?;
+        for (cause, times) in &sum.doubles {
+            row(*times, &format!("  {}", cause.text()))?;
+        }
+        for (fate, times) in &self.fates {
+            row(*times, &format!("at the destination: {fate}"))?;
+        }
+        write!(
+            f,
+            "{:>9.1}  s from the end of the faults to the last outcome, at most",
+            sum.calm.as_secs_f64()
+        )
+    }
+}
+
+/// The table for `docs/proof.md`.
+pub(crate) fn figures(totals: &[Total], seed: u64) -> String {
+    let mut text = "| engine | seed | minutes | lives | SIGKILL | SIGSTOP | full disks | clock jumps | accepted | lost \
+                    | repeats, all by the same key | of these with nothing that put them in doubt | rounds failed |\n\
+                    |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for total in totals {
+        let shown = &total.shown;
+        text.push_str(&format!(
+            "| {} | {seed} | {:.0} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} of {} |\n",
+            total.engine.text(),
+            total.took.as_secs_f64() / 60.0,
+            count(&shown.lives),
+            total.kills(),
+            count(&shown.stops),
+            count(&shown.fulls),
+            count(&shown.jumps),
+            total.sum.accepted,
+            total.sum.lost,
+            total.doubles(),
+            total.undoubted(),
+            total.failed,
+            total.rounds,
+        ));
+    }
+    text
+}
