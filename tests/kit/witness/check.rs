@@ -275,11 +275,12 @@ impl Checker {
             self.broken(Invariant::I3, format!("{id} was told to be {told:?} and is now {last:?}"));
         }
         match (last.state, account.is_bad) {
-            (DeliveryState::Done, false) if !kept => {
+            (DeliveryState::Done, _) if !kept => {
                 self.findings.lost += 1;
                 self.broken(Invariant::I1, format!("{id} is done, and no destination keeps it: {last:?}"));
             }
-            (DeliveryState::Done, false) => {}
+            // A bad one too: where nobody who refuses it has read it, it may go to the backup's folder.
+            (DeliveryState::Done, _) => {}
             (DeliveryState::Suspended, true) => {
                 self.findings.suspended += 1;
                 if last.body != Some(account.body) {
