@@ -63,15 +63,23 @@ impl Scene {
         Ok(())
     }
 
-    /// Messages that arrived more than once.
+    /// Messages that arrived again after the destination had said that it keeps them.
     fn repeated(&self) -> BTreeSet<u64> {
-        let mut arrivals: BTreeMap<u64, u32> = BTreeMap::new();
+        let (mut of, mut said) = (BTreeMap::new(), BTreeSet::<u64>::new());
+        let mut repeated = BTreeSet::new();
         for (_, fact) in self.witness.facts() {
-            if let Fact::Arrived { message, .. } = fact {
-                *arrivals.entry(message).or_default() += 1;
+            match fact {
+                Fact::Arrived { message, .. } if said.contains(&message) => {
+                    repeated.insert(message);
+                }
+                Fact::Arrived { arrival, message, is_kept: true, .. } => {
+                    of.insert(arrival, message);
+                }
+                Fact::Said(arrival) => said.extend(of.get(&arrival)),
+                _ => {}
             }
         }
-        arrivals.into_iter().filter(|(_, times)| *times > 1).map(|(message, _)| message).collect()
+        repeated
     }
 
     /// Writes down what the server tells of every message; how many it knows, and how many bytes of bodies it has.

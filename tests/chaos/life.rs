@@ -13,11 +13,11 @@ use pillarbox_tests::witness::{End as Ending, Fact, Witness};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::Engine;
 use crate::destination::Destination;
 use crate::load::Load;
 use crate::plan::{Act, DRAIN, End, Life};
 use crate::shown::{Shown, more};
+use crate::{Engine, clock};
 
 /// How many of the latest deliveries are looked at before a life ends.
 const LOOKED_AT: u64 = 300;
@@ -74,6 +74,7 @@ impl Scene {
             self.begin();
             let starting = self.place.start(&["--log", "warn"]);
             sleep(after).await;
+            more(&self.shown.kills);
             more(&self.shown.kills_at_start);
             self.witness.saw(Fact::Ended(self.life, Ending::Killed));
             if !starting.kill().await {
@@ -148,10 +149,10 @@ impl Scene {
 
     /// Sets the server's clock.
     pub(crate) fn jump(&self, ahead: i64) -> Result<(), String> {
-        let Some(clock) = &self.clock else { return Ok(()) };
+        let Some(file) = &self.clock else { return Ok(()) };
         self.witness.saw(Fact::Clock(ahead));
         self.load.ahead.store(ahead, Ordering::SeqCst);
-        set_clock(clock, ahead)
+        clock::set(file, ahead)
     }
 
     /// Asks which of the latest deliveries have come to their end: those must stay there.
@@ -248,12 +249,4 @@ fn fill(ballast: &Path) {
         let zeros = vec![0; len];
         while file.write_all(&zeros).is_ok() {}
     }
-}
-
-/// Tells the server's clock by how much it is ahead. In one step: half a file would be no time at all.
-pub(crate) fn set_clock(clock: &Path, ahead: i64) -> Result<(), String> {
-    let new = clock.with_extension("new");
-    std::fs::write(&new, format!("{ahead:+}\n"))
-        .and_then(|()| std::fs::rename(&new, clock))
-        .map_err(|error| format!("{}: {error}", clock.display()))
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "this program is read in a terminal")]
 
 mod calm;
+mod clock;
 mod destination;
 mod life;
 mod load;
@@ -38,9 +39,6 @@ pub(crate) struct Setup {
     /// The server's program
     #[arg(long)]
     server: PathBuf,
-    /// The library that lets a clock jump
-    #[arg(long)]
-    faketime: PathBuf,
     /// Begin no further round after so many minutes; for each engine
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
@@ -111,6 +109,7 @@ fn main() -> ExitCode {
 
 /// Runs rounds of each engine; whether all of them were fine.
 async fn run(setup: &Setup) -> Result<bool, String> {
+    clock::check().await?;
     let mut totals = Vec::new();
     let mut is_fine = true;
     for engine in &setup.engine {

@@ -10,6 +10,8 @@ use rand::{Rng as _, SeedableRng as _};
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(800);
 /// How long a server that was asked to stop waits for what is being sent.
 pub(crate) const DRAIN: Duration = Duration::from_millis(600);
+/// How many messages a port sends at once, by each of its routes.
+pub(crate) const IN_FLIGHT: u64 = 16;
 /// What a destination asks for with `Retry-After`.
 pub(crate) const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -276,7 +278,7 @@ impl Fate {
 pub(crate) fn config(engine: &str, data: &str, url: &str) -> String {
     let retry = "retry = { attempts = 1000, first = '20ms', factor = 2.0, max = '400ms', jitter = 0.2 }";
     let twice = "retry = { attempts = 2, first = '20ms', max = '400ms' }";
-    let limits = format!("timeout = '{}ms'\nin_flight = 16\n", TIMEOUT.as_millis());
+    let limits = format!("timeout = '{}ms'\nin_flight = {IN_FLIGHT}\n", TIMEOUT.as_millis());
     format!(
         "[box]\ndata = '{data}'\nengine = '{engine}'\nsegment_bytes = '1MiB'\n\
          keep_finished = {{ count = 10000000, age = '30 days' }}\n\

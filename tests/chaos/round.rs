@@ -1,18 +1,19 @@
 //! A round: a new box, its lives, the calm after them, and what the checker says.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pillarbox_tests::server::Place;
 use pillarbox_tests::small_disk::SmallDisk;
-use pillarbox_tests::witness::{Findings, Witness, check, shown};
+use pillarbox_tests::witness::{Fact, Findings, Witness, check, shown};
 
 use crate::destination::Destination;
-use crate::life::{Scene, set_clock};
+use crate::life::Scene;
 use crate::load::Load;
-use crate::plan::{Kind, Plan, config};
+use crate::plan::{IN_FLIGHT, Kind, PORTS, Plan, config};
 use crate::shown::Shown;
-use crate::{Engine, Setup};
+use crate::{Engine, Setup, clock};
 
 /// The small disk: more than the box needs for what waits, and filled within a moment.
 const DISK: &str = "size=96m";
@@ -22,7 +23,7 @@ pub(crate) struct Outcome {
     pub(crate) findings: Findings,
     /// What went wrong with the round itself.
     pub(crate) failed: Option<String>,
-    pub(crate) fates: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) fates: BTreeMap<&'static str, u64>,
     /// Where everything is that tells of a round that failed.
     pub(crate) kept: Option<PathBuf>,
 }
@@ -43,6 +44,7 @@ pub(crate) async fn run(
     let plan = Plan::draw(setup.seed, round, setup.lives);
     let seed = setup.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(round));
     let witness = Witness::default();
+    PORTS.into_iter().for_each(|port| witness.saw(Fact::Port(port, IN_FLIGHT)));
     let destination = Destination::up(seed, plan.kind, witness.clone(), Arc::clone(shown))
         .map_err(|error| format!("the destination: {error}"))?;
     let data = if plan.kind == Kind::SmallDisk { "disk/data" } else { "data" };
@@ -52,7 +54,7 @@ pub(crate) async fn run(
         _ => None,
     };
     let clock = match plan.kind {
-        Kind::Clock => Some(fake_clock(&mut place, &setup.faketime)?),
+        Kind::Clock => Some(clock::fake(&mut place)?),
         _ => None,
     };
     let load = Arc::new(Load::new(seed, plan.kind, witness.clone(), Arc::clone(shown)));
@@ -87,20 +89,6 @@ pub(crate) async fn run(
     Ok(outcome)
 }
 
-/// Has the server's clock told by a file, which the place's other times have no part in.
-fn fake_clock(place: &mut Place, library: &Path) -> Result<PathBuf, String> {
-    let clock = place.path("clock");
-    set_clock(&clock, 0)?;
-    place.set_env("LD_PRELOAD", &library.to_string_lossy());
-    place.set_env("FAKETIME_TIMESTAMP_FILE", &clock.to_string_lossy());
-    // Read at each question: a jump is seen at once.
-    place.set_env("FAKETIME_NO_CACHE", "1");
-    // As with a clock that somebody sets: waits and times of files stay true.
-    place.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    place.set_env("NO_FAKE_STAT", "1");
-    Ok(clock)
-}
-
 /// Keeps the folder, with everything that was seen.
 fn keep(scene: &mut Scene, disk: Option<&SmallDisk>) -> PathBuf {
     let folder = scene.place.keep().to_owned();
@@ -116,9 +104,7 @@ fn keep(scene: &mut Scene, disk: Option<&SmallDisk>) -> PathBuf {
         noted = noted.and(copy.map(|_| ()));
     }
     if let Err(error) = noted {
-        scene
-            .witness
-            .saw(pillarbox_tests::witness::Fact::Trouble(format!("not all of it was kept: {error}")));
+        scene.witness.saw(Fact::Trouble(format!("not all of it was kept: {error}")));
     }
     folder
 }

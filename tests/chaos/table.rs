@@ -57,10 +57,6 @@ impl Total {
         }
     }
 
-    fn kills(&self) -> u64 {
-        count(&self.shown.kills) + count(&self.shown.kills_at_start)
-    }
-
     fn doubles(&self) -> u64 {
         self.sum.doubles.values().sum()
     }
@@ -78,7 +74,7 @@ impl fmt::Display for Total {
         row(u64::from(self.failed), "rounds failed")?;
         row(self.violations as u64, "violations")?;
         row(count(&shown.lives), "lives of the server")?;
-        row(self.kills(), "SIGKILL")?;
+        row(count(&shown.kills), "SIGKILL")?;
         row(count(&shown.kills_at_start), "of these while it started")?;
         row(count(&shown.stops), "SIGSTOP for longer than every timeout")?;
         row(count(&shown.drains), "SIGTERM without a SIGKILL after it")?;
@@ -119,7 +115,7 @@ pub(crate) fn figures(totals: &[Total], seed: u64) -> String {
             total.engine.text(),
             total.took.as_secs_f64() / 60.0,
             count(&shown.lives),
-            total.kills(),
+            count(&shown.kills),
             count(&shown.stops),
             count(&shown.fulls),
             count(&shown.jumps),

@@ -45,6 +45,7 @@ pub fn check(facts: &[(Timestamp, Fact)]) -> Findings {
     for (number, account) in &accounts {
         checker.judge(*number, account);
     }
+    checker.check_cut_off();
     checker.check_batches(&accounts);
     checker.check_counts(&accounts);
     if !checker.is_finished {
@@ -86,6 +87,9 @@ struct Checker {
     deliveries: BTreeMap<u64, Number>,
     keys: BTreeMap<String, (Number, &'static str)>,
     counts: Vec<(&'static str, [u64; 3])>,
+    in_flight: BTreeMap<&'static str, u64>,
+    /// How many messages of a port the end of a life put in doubt.
+    cut_off: BTreeMap<(u32, &'static str), u64>,
     /// How far ahead the server's clock has been.
     ahead: i64,
     calm: Option<(Timestamp, Duration)>,
@@ -100,6 +104,9 @@ impl Checker {
 
     fn take(&mut self, fact: &Fact) {
         match fact {
+            Fact::Port(port, in_flight) => {
+                self.in_flight.insert(port, *in_flight);
+            }
             Fact::Offered { message, port, body, is_bad, not_before, batch } => {
                 let (body, is_bad, not_before, batch) = (*body, *is_bad, *not_before, *batch);
                 let account = Account { port, body, is_bad, not_before, batch, ..Account::default() };
@@ -306,10 +313,27 @@ impl Checker {
             }
             let cause = self.times.cause(before, again, &late);
             *self.findings.doubles.entry(cause).or_default() += 1;
+            if matches!(cause, Cause::Killed | Cause::Cut) {
+                *self.cut_off.entry((before.life, account.port)).or_default() += 1;
+            }
             if cause == Cause::Nothing {
                 let text = format!(
                     "{} had been sent, and nothing put that in doubt: {before:?}, then {again:?}",
                     id_of(number)
+                );
+                self.broken(Invariant::I5, text);
+            }
+        }
+    }
+
+    /// What is said and not recorded is still held: never more than may be sent at once.
+    fn check_cut_off(&mut self) {
+        for ((life, port), messages) in std::mem::take(&mut self.cut_off) {
+            let most = self.in_flight.get(port).copied().unwrap_or(u64::MAX);
+            if messages > most {
+                let text = format!(
+                    "the end of life {life} had {messages} messages of {port} sent again that the destination had \
+                     answered for; at most {most} can have been unrecorded"
                 );
                 self.broken(Invariant::I5, text);
             }

@@ -8,8 +8,9 @@ use pillarbox_store::Timestamp;
 use super::{End, Fact};
 
 /// How long after a destination's answer the server may take to record it, while it runs and has room. Many times
-/// what it takes on an idle machine; what was said this long before a kill must not be repeated after it.
-pub const SETTLED_WITHIN: Duration = Duration::from_millis(1_500);
+/// what it takes on a busy machine; what was said this long before a kill must not be repeated after it. Sharper, and
+/// free of time: a kill puts no more in doubt than was being sent, and nothing that was told to be done.
+pub const SETTLED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a message was sent again although a destination had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -79,6 +79,8 @@ pub struct Last {
 /// Something that was seen.
 #[derive(Debug, Clone)]
 pub enum Fact {
+    /// A port exists, of whose messages so many may be sent at once.
+    Port(&'static str, u64),
     /// A client sends a submission for the first time.
     Offered {
         /// The message.

@@ -110,13 +110,22 @@ fn a_repeat_has_a_cause() {
 fn a_repeat_without_a_cause_is_found() {
     Story::new().kept(1, 1).kept(1, 2).breaks(done(2), Invariant::I5);
     // Recorded long before the kill, and sent again after it.
-    Story::new().kept(1, 1).later(2_000).killed(1).kept(2, 1).breaks(done(1), Invariant::I5);
+    Story::new().kept(1, 1).later(4_000).killed(1).kept(2, 1).breaks(done(1), Invariant::I5);
     let mut drained = Story::new();
     drained.kept(1, 1).then(Fact::Ended(1, End::Drained)).then(Fact::Began(2)).kept(2, 1);
     drained.breaks(done(1), Invariant::I5);
     let mut told = Story::new();
     told.kept(1, 1).then(Fact::Told(7, DeliveryState::Done)).killed(1).kept(2, 1);
     told.breaks(done(1), Invariant::I3);
+}
+
+#[test]
+fn a_kill_puts_no_more_in_doubt_than_was_being_sent() {
+    let mut story = Story::new();
+    story.then(Fact::Port(PORT, 1)).kept(1, 1).killed(1).kept(2, 1);
+    assert_eq!(doubles(&story.end(done(1))), [(Cause::Killed, 1)]);
+    let mut story = Story::new();
+    story.then(Fact::Port(PORT, 0)).kept(1, 1).killed(1).kept(2, 1).breaks(done(1), Invariant::I5);
 }
 
 #[test]
