@@ -77,6 +77,19 @@ impl Engine {
         }
     }
 
+    /// A small disk: more than the box needs for what waits, and filled within a moment. Sled leaves 64 MiB free.
+    pub(crate) fn disk(self) -> &'static str {
+        match self {
+            Self::Journal => "size=96m",
+            Self::Sled => "size=256m",
+        }
+    }
+
+    /// Whether a box opens on a disk without any room. Sled writes when it opens one.
+    pub(crate) fn opens_on_a_full_disk(self) -> bool {
+        self == Self::Journal
+    }
+
     /// The most that the files may take when so many traces and bytes of bodies are left.
     pub(crate) fn bytes_max(self, deliveries: u64, body_bytes: u64) -> u64 {
         const MIB: u64 = 1024 * 1024;
@@ -117,13 +130,13 @@ async fn run(setup: &Setup) -> Result<bool, String> {
         is_fine &= total.failed == 0;
         totals.push(total);
     }
-    let figures = table::figures(&totals, setup.seed);
     for total in &totals {
-        println!("\n{total}");
-    }
-    println!("\n{figures}");
-    if let Some(Err(error)) = setup.proof.as_deref().map(|page| proof::write(page, "chaos", &figures)) {
-        println!("the figures were not written down: {error}");
+        let figures = total.figures(setup.seed);
+        println!("\n{total}\n\n{figures}");
+        let section = format!("chaos on {}", total.engine.text());
+        if let Some(Err(error)) = setup.proof.as_deref().map(|page| proof::write(page, &section, &figures)) {
+            println!("the figures were not written down: {error}");
+        }
     }
     Ok(is_fine)
 }

@@ -15,9 +15,6 @@ use crate::plan::{IN_FLIGHT, Kind, PORTS, Plan, config};
 use crate::shown::Shown;
 use crate::{Engine, Setup, clock};
 
-/// The small disk: more than the box needs for what waits, and filled within a moment.
-const DISK: &str = "size=96m";
-
 /// What a round came to.
 pub(crate) struct Outcome {
     pub(crate) findings: Findings,
@@ -50,7 +47,7 @@ pub(crate) async fn run(
     let data = if plan.kind == Kind::SmallDisk { "disk/data" } else { "data" };
     let mut place = Place::new(&setup.server, &config(engine.text(), data, &destination.url()));
     let disk = match plan.kind {
-        Kind::SmallDisk => Some(SmallDisk::mount(&place.path("disk"), DISK)?),
+        Kind::SmallDisk => Some(SmallDisk::mount(&place.path("disk"), engine.disk())?),
         _ => None,
     };
     let clock = match plan.kind {

@@ -13,7 +13,7 @@ use crate::shown::{Shown, count};
 
 /// The sum of many rounds.
 pub(crate) struct Total {
-    engine: Engine,
+    pub(crate) engine: Engine,
     shown: Arc<Shown>,
     rounds: u32,
     pub(crate) failed: u32,
@@ -55,6 +55,32 @@ impl Total {
         for (fate, times) in &outcome.fates {
             *self.fates.entry(fate).or_default() += times;
         }
+    }
+
+    /// The table for `docs/proof.md`.
+    pub(crate) fn figures(&self, seed: u64) -> String {
+        let Self { shown, sum, .. } = self;
+        let minutes = format!("{:.0}", self.took.as_secs_f64() / 60.0);
+        let rows = [
+            ("engine", self.engine.text().to_owned()),
+            ("seed", seed.to_string()),
+            ("minutes", minutes),
+            ("lives", count(&shown.lives).to_string()),
+            ("SIGKILL", count(&shown.kills).to_string()),
+            ("SIGSTOP", count(&shown.stops).to_string()),
+            ("full disks", count(&shown.fulls).to_string()),
+            ("clock jumps", count(&shown.jumps).to_string()),
+            ("accepted", sum.accepted.to_string()),
+            ("lost", sum.lost.to_string()),
+            ("repeats", self.doubles().to_string()),
+            ("of these without a doubt", self.undoubted().to_string()),
+            ("violations", self.violations.to_string()),
+        ];
+        let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+        let mut text = line(rows.iter().map(|(name, _)| *name).collect());
+        text.push_str(&line(vec!["---"; rows.len()]).replace(' ', ""));
+        text.push_str(&line(rows.iter().map(|(_, value)| value.as_str()).collect()));
+        text
     }
 
     fn doubles(&self) -> u64 {
@@ -100,32 +126,4 @@ impl fmt::Display for Total {
             sum.calm.as_secs_f64()
         )
     }
-}
-
-/// The table for `docs/proof.md`.
-pub(crate) fn figures(totals: &[Total], seed: u64) -> String {
-    let mut text = "| engine | seed | minutes | lives | SIGKILL | SIGSTOP | full disks | clock jumps | accepted | lost \
-                    | repeats, all by the same key | of these with nothing that put them in doubt | rounds failed |\n\
-                    |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
-        .to_owned();
-    for total in totals {
-        let shown = &total.shown;
-        text.push_str(&format!(
-            "| {} | {seed} | {:.0} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} of {} |\n",
-            total.engine.text(),
-            total.took.as_secs_f64() / 60.0,
-            count(&shown.lives),
-            count(&shown.kills),
-            count(&shown.stops),
-            count(&shown.fulls),
-            count(&shown.jumps),
-            total.sum.accepted,
-            total.sum.lost,
-            total.doubles(),
-            total.undoubted(),
-            total.failed,
-            total.rounds,
-        ));
-    }
-    text
 }
