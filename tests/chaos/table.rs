@@ -48,6 +48,7 @@ impl Total {
         sum.refused += found.refused;
         sum.unanswered += found.unanswered;
         sum.lost += found.lost;
+        sum.size = sum.size.max(found.size);
         sum.calm = sum.calm.max(found.calm);
         for (cause, times) in &found.doubles {
             *sum.doubles.entry(*cause).or_default() += times;
@@ -120,6 +121,11 @@ impl fmt::Display for Total {
         for (fate, times) in &self.fates {
             row(*times, &format!("at the destination: {fate}"))?;
         }
+        let (bytes, most) = sum.size;
+        row(
+            bytes / 1024,
+            &format!("KiB in the largest box at its end, of {} that it might take", most / 1024),
+        )?;
         write!(
             f,
             "{:>9.1}  s from the end of the faults to the last outcome, at most",

@@ -18,7 +18,7 @@ fn rounds(engine: &str, rounds: u32, lives: u32) -> String {
 /// The figure of a row of the table.
 fn figure(table: &str, row: &str) -> u64 {
     let of_row = |line: &str| line.trim().split_once("  ").filter(|(_, what)| *what == row)?.0.parse().ok();
-    table.lines().find_map(of_row).unwrap_or_else(|| panic!("the table has {row:?}: {table}"))
+    table.lines().find_map(of_row).expect(row)
 }
 
 #[test]

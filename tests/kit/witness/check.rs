@@ -31,6 +31,8 @@ pub struct Findings {
     pub doubles: BTreeMap<Cause, u64>,
     /// From the beginning of the calm to the last outcome.
     pub calm: Duration,
+    /// The bytes that the files took at the end, and the most that they might have taken.
+    pub size: (u64, u64),
 }
 
 /// Holds what was seen against every invariant that can be seen from outside.
@@ -135,11 +137,15 @@ impl Checker {
                 }
             }
             Fact::Counts(port, counts) => self.counts.push((port, *counts)),
-            Fact::Size(bytes, most) if bytes > most => {
-                self.broken(Invariant::I16, format!("the files take {bytes} bytes, at most {most} are due"));
+            Fact::Size(bytes, most) => {
+                self.findings.size = self.findings.size.max((*bytes, *most));
+                if bytes > most {
+                    let text = format!("the files take {bytes} bytes, at most {most} are due");
+                    self.broken(Invariant::I16, text);
+                }
             }
             Fact::Finished => self.finished(),
-            Fact::Began(_) | Fact::Ended(..) | Fact::Size(..) => {}
+            Fact::Began(_) | Fact::Ended(..) => {}
             Fact::Stopped | Fact::Continued | Fact::Full | Fact::Roomy => {}
         }
     }
