@@ -149,7 +149,7 @@ async fn give_back_unrecorded(core: &Core, items: &[&Item]) {
         let leased = item.ticket.leased();
         let failed = leased.attempts_on_route.saturating_add(1);
         let pause = item.ticket.lane().retry().wait(failed, core.ids.random());
-        pause.max(FULL.wait(refused, core.ids.random())).min(leased.ends.since(core.clock.now()))
+        pause.max(FULL.wait(refused, core.ids.random())).min(leased.ends.since(core.clock.steady()))
     };
     let pause = items.iter().map(pause).max().unwrap_or_default();
     tracing::warn!(
@@ -177,7 +177,7 @@ async fn commit_once(core: &Core, items: &[&Item], patient: bool) -> Result<Vec<
         ends = Some(ends.map_or(end, |earliest: Timestamp| earliest.min(end)));
     }
     let committed = if patient {
-        commit_with_patience(core, &batch, ends.unwrap_or(now)).await?
+        commit_with_patience(core, &batch, ends.unwrap_or_else(|| core.clock.steady())).await?
     } else {
         core.store.commit(&batch).await?
     };
@@ -201,7 +201,7 @@ async fn commit_with_patience(core: &Core, batch: &Batch, ends: Timestamp) -> Re
             Ok(committed) => return Ok(committed),
             Err(error) => error,
         };
-        let now = core.clock.now();
+        let now = core.clock.steady();
         if error.kind() != ErrorKind::Full || now >= ends || core.is(Phase::Cut) {
             return Err(error);
         }

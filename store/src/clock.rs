@@ -4,7 +4,8 @@
 //! simulation can own time. [`SystemClock`] is the one place that touches the real one.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,28 @@ impl fmt::Debug for Timestamp {
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present moment in UTC. It may jump in either direction, as a host's clock does.
     fn now(&self) -> Timestamp;
+
+    /// The present moment on a scale of its own that never jumps: only the span between two of them means anything,
+    /// and only within one process. Leases are measured by it. The same as [`Clock::now`] unless a clock says
+    /// otherwise, which one that may jump must.
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
+}
+
+/// A moment on both scales of a clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// By [`Clock::now`].
+    pub(crate) wall: Timestamp,
+    /// By [`Clock::steady`].
+    pub(crate) steady: Timestamp,
+}
+
+impl Moment {
+    pub(crate) fn of(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), steady: clock.steady() }
+    }
 }
 
 /// The host's own clock.
@@ -65,5 +88,12 @@ impl Clock for SystemClock {
             Ok(span) => Timestamp::EPOCH.plus(span),
             Err(_before_1970) => Timestamp::EPOCH,
         }
+    }
+
+    /// By the time since this process first asked; every such clock of a process has the same scale.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the host's clock")]
+    fn steady(&self) -> Timestamp {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        Timestamp::EPOCH.plus(FIRST.get_or_init(Instant::now).elapsed())
     }
 }

@@ -55,7 +55,7 @@ pub struct Leased {
     pub attempts_on_route: u32,
     /// When the message was submitted.
     pub submitted: Timestamp,
-    /// When the lease ends.
+    /// When the lease ends, by [`crate::Clock::steady`] of the box's clock.
     pub ends: Timestamp,
     /// What the last resubmit asked to carry over to this attempt.
     pub carried: Headers,

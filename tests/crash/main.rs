@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a failed test shows every round")]
 
+mod chaos;
 mod mount;
 
 use std::path::PathBuf;

@@ -127,31 +127,32 @@ impl Place {
     /// # Panics
     /// It hangs.
     pub async fn try_serve(&self, args: &[&str]) -> Result<Server, Ran> {
+        self.start(args).listening().await
+    }
+
+    /// Starts a server with more arguments and waits for nothing.
+    ///
+    /// # Panics
+    /// There is no such program.
+    #[must_use]
+    pub fn start(&self, args: &[&str]) -> Starting {
         let args = [&["serve"], args].concat();
-        let already = self.log().len();
+        let already = self.log_bytes();
         let mut command = self.command(&args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.open_log());
         let mut child = command.spawn().expect("the program is there");
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let (mut said, mut seen) = (String::new(), 0);
-        while timeout(SERVER_MAX, stdout.read_line(&mut said)).await.expect("it starts").expect("its output")
-            > 0
-        {
-            // As text or, on a line of its own, within JSON.
-            if let Some(at) = said[seen..].find("http://") {
-                let base = said[seen + at..].trim_end_matches(['"', '\n']);
-                return Ok(Server {
-                    child,
-                    _stdout: stdout,
-                    base: base.to_owned(),
-                    client: Client::new(base),
-                });
-            }
-            seen = said.len();
-        }
-        let status = timeout(SERVER_MAX, child.wait()).await.expect("it ends").expect("its status");
-        let stderr = self.log().split_off(already);
-        Err(Ran { command: args.join(" "), code: status.code(), stdout: said, stderr })
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        Starting { child, stdout, command: args.join(" "), log: self.path("server.log"), already }
+    }
+
+    /// Lets the folder be there after the test, for a person to look at it.
+    pub fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        std::fs::metadata(self.path("server.log")).map_or(0, |log| log.len())
     }
 
     /// What all servers here have logged.
@@ -182,6 +183,63 @@ impl Drop for Place {
             let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
             eprintln!("the end of the server's log:\n{tail}");
         }
+    }
+}
+
+/// A server that was started and need not listen yet. Killed when dropped.
+#[derive(Debug)]
+pub struct Starting {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    command: String,
+    log: PathBuf,
+    /// What was in the log before.
+    already: u64,
+}
+
+impl Starting {
+    /// Waits until it listens; what it said where it ended instead.
+    ///
+    /// # Errors
+    /// It ended instead.
+    ///
+    /// # Panics
+    /// It hangs.
+    pub async fn listening(mut self) -> Result<Server, Ran> {
+        let (mut said, mut seen) = (String::new(), 0);
+        while timeout(SERVER_MAX, self.stdout.read_line(&mut said))
+            .await
+            .expect("it starts")
+            .expect("its output")
+            > 0
+        {
+            // As text or, on a line of its own, within JSON.
+            if let Some(at) = said[seen..].find("http://") {
+                let base = said[seen + at..].trim_end_matches(['"', '\n']);
+                return Ok(Server {
+                    child: self.child,
+                    _stdout: self.stdout,
+                    base: base.to_owned(),
+                    client: Client::new(base),
+                });
+            }
+            seen = said.len();
+        }
+        let status = timeout(SERVER_MAX, self.child.wait()).await.expect("it ends").expect("its status");
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let log = log.get(usize::try_from(self.already).unwrap_or(0)..).unwrap_or_default();
+        let stderr = String::from_utf8_lossy(log).into_owned();
+        Err(Ran { command: self.command, code: status.code(), stdout: said, stderr })
+    }
+
+    /// Kills it with SIGKILL. False where it had ended by itself.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub async fn kill(mut self) -> bool {
+        let ran = self.child.try_wait().expect("its status").is_none();
+        self.child.kill().await.expect("it can be killed");
+        ran
     }
 }
 
@@ -222,8 +280,36 @@ impl Server {
     /// # Panics
     /// It has ended.
     pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Lets it stand still, with SIGSTOP.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on, with SIGCONT.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid()).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("it can be told");
+        kill_process(pid, signal).expect("it can be told");
+    }
+
+    /// How it ended, where it has.
+    ///
+    /// # Panics
+    /// That cannot be told.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its status")
     }
 
     /// Waits until it has ended by itself.

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "these commands are read in a terminal")]
 #![expect(clippy::print_stderr, reason = "and so are their errors")]
 
+mod chaos;
 mod error;
 mod powercut;
 mod report;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Args),
     /// Take the power away from a working box at random moments and look at what is left
     Powercut(powercut::Args),
+    /// Kill, stop and starve a real server under load and look at what becomes of every message
+    Chaos(chaos::Args),
     /// Simulate the whole system on one thread in virtual time, seed by seed
     Sim(sim::Args),
     #[command(flatten)]
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let outcome = Workspace::find().and_then(|workspace| match &cli.command {
         Command::Test(args) => test::run(args, &workspace),
         Command::Powercut(args) => powercut::run(args, &workspace),
+        Command::Chaos(args) => chaos::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::error::Error;
-use crate::powercut;
 use crate::workspace::Workspace;
+use crate::{chaos, powercut};
 
 /// A Cargo subcommand that is a crate of its own. One that is there already does, whatever its version.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
         }
     }
     powercut::ensure_fuse(workspace)?;
+    chaos::ensure_faketime(workspace)?;
     for tool in &TOOLS {
         if workspace.cargo([tool.subcommand, "--version"]).succeeds() {
             println!("{} is there", tool.package);

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::clock::Moment;
 use crate::engine::{Damage, Engine};
 use crate::ledger::{Ledger, Prepared};
 use crate::store::{Changes, Watch};
@@ -146,7 +147,7 @@ impl Store for MessageBox {
     async fn lease(&self, want: &Want) -> Result<Vec<Leased>, Error> {
         let shared = self.shared();
         shared.check_alive()?;
-        let picked = shared.state().ledger.lease(want, shared.config.clock.now());
+        let picked = shared.state().ledger.lease(want, Moment::of(shared.config.clock.as_ref()));
         let kept: Vec<_> = {
             let recent = shared.recent();
             picked.iter().map(|picked| recent.get(picked.message)).collect()
@@ -174,8 +175,10 @@ impl Store for MessageBox {
     }
 
     fn next_due(&self, port: &PortName, route: Route) -> Option<Timestamp> {
-        let state = self.shared().state();
-        state.ledger.port(state.ledger.port_number(port)?)?.next_due(route)
+        let shared = self.shared();
+        let now = Moment::of(shared.config.clock.as_ref());
+        let state = shared.state();
+        state.ledger.port(state.ledger.port_number(port)?)?.next_due(route, now)
     }
 
     fn stage(&self) -> Result<BodyWriter, Error> {

@@ -2,12 +2,14 @@
 
 mod faults;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::{
-    AttemptNote, Batch, BoxConfig, Committing, DeliveryId, DeliveryState, ErrorKind, Failure, Filter,
+    AttemptNote, Batch, BoxConfig, Clock, Committing, DeliveryId, DeliveryState, ErrorKind, Failure, Filter,
     Headers, IdSource, Message, MessageBox, OpResult, PortName, PortSpec, Refusal, Route, Store, Timestamp,
     Want,
 };
@@ -432,4 +434,44 @@ async fn watchers_wake_in_the_order_in_which_they_came() {
     submit(&mailbox, b"x").await;
     local.await;
     assert_eq!(*woken.borrow(), (0..16).collect::<Vec<_>>());
+}
+
+/// A clock whose time of day is set, as an operator or a time server does it, while its steady scale goes on.
+#[derive(Debug, Default)]
+struct SetClock {
+    wall: AtomicI64,
+    steady: AtomicI64,
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Timestamp {
+        Timestamp::from_micros(self.steady.load(Ordering::SeqCst))
+    }
+}
+
+/// Found by chaos: a clock set forward ended every lease, and what was being sent was sent a second time.
+#[tokio::test]
+async fn a_clock_that_is_set_ends_no_lease() {
+    const HOUR: i64 = 3_600_000_000;
+    let clock = Arc::new(SetClock::default());
+    clock.wall.store(100 * HOUR, Ordering::SeqCst);
+    let config = BoxConfig { clock: clock.clone(), ..BoxConfig::in_memory() };
+    let mailbox = with_port(config, false).await;
+    submit(&mailbox, b"x").await;
+    let leased = mailbox.lease(&want("orders")).await.unwrap().remove(0);
+    for wall in [103 * HOUR, 97 * HOUR] {
+        clock.wall.store(wall, Ordering::SeqCst);
+        assert!(mailbox.lease(&want("orders")).await.unwrap().is_empty(), "somebody works on it");
+        let due = mailbox.next_due(&port("orders"), Route::Primary);
+        assert_eq!(due, Some(Timestamp::from_micros(wall + 60_000_000)), "the lease ends in its 60 s");
+    }
+    clock.steady.fetch_add(60_000_000, Ordering::SeqCst);
+    let again = mailbox.lease(&want("orders")).await.unwrap().remove(0);
+    assert_eq!(again.lease.delivery(), leased.lease.delivery());
+    let late = Batch::new(ids().batch()).delete(leased.lease, sent());
+    assert_eq!(mailbox.commit(&late).await.unwrap().results(), [OpResult::Refused(Refusal::NotOwned)]);
 }

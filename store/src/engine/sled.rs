@@ -11,6 +11,9 @@
 //! - It writes over a segment once what replaced its content was handed to the host. As we flush later than that, no
 //!   more may be written between two flushes than makes it go through a whole segment: long records go ahead of
 //!   their group a few at a time, and what need not be flushed is, now and then.
+//! - A snapshot that it did not finish (a kill or a full disk while it opened) it takes for the latest one, finds it
+//!   damaged, and never opens again. So what bears the name of an unfinished one is removed first: the one before it
+//!   is there until the next has its own name.
 //! - A full disk leaves it broken: [`Engine::reserve`] wants much more room than asked for, and an apply that meets
 //!   a full disk all the same poisons the engine.
 //! - Where it fails in an unexpected way, or panics, the engine is poisoned and a new opening decides.
@@ -100,6 +103,7 @@ impl Sled {
         if !folder.exists() {
             create_settled(folder, parent)?;
         }
+        remove_unfinished_snapshots(folder).map_err(fault)?;
         let db = open_database(folder)?;
         sync_everything(folder).map_err(fault)?;
         let file = File::open(folder.join("db")).map_err(fault)?;
@@ -311,6 +315,19 @@ fn create_settled(folder: &Path, parent: &Path) -> Result<(), Error> {
     drop(db);
     sync_everything(&made).map_err(fault)?;
     fs::rename(&made, folder).and_then(|()| File::open(parent)?.sync_all()).map_err(fault)
+}
+
+/// Removes the snapshots that a killed or failed opening was still writing.
+fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b"snap.") && name.as_encoded_bytes().ends_with(b".generating")
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the database. sled's own threads may hold its lock for a moment after the last handle of a closed one is

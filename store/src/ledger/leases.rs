@@ -1,13 +1,14 @@
 //! Handing deliveries out, and taking them back when nobody settled them.
 
 use super::{DeliveryRow, Ledger};
+use crate::clock::Moment;
 use crate::{DeliveryId, DeliveryState, Lease, Route, Timestamp, Want};
 
 /// A lease that is held.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
     pub(super) token: u64,
-    /// When it ends, in microseconds.
+    /// When it ends, in microseconds on the clock's steady scale: a clock that is set ends nobody's work.
     pub(super) ends: i64,
 }
 
@@ -31,10 +32,10 @@ pub(crate) struct Picked {
 
 impl Ledger {
     /// Leases what is ready, oldest first.
-    pub(crate) fn lease(&mut self, want: &Want, now: Timestamp) -> Vec<Picked> {
+    pub(crate) fn lease(&mut self, want: &Want, now: Moment) -> Vec<Picked> {
         let Some(port_number) = self.port_number(&want.port) else { return Vec::new() };
         self.advance(port_number, want.route, now);
-        let ends = now.plus(want.lease_for);
+        let ends = now.steady.plus(want.lease_for);
         let mut bytes = 0;
         let mut picked = Vec::new();
         let Some(port) = self
@@ -75,14 +76,14 @@ impl Ledger {
     }
 
     /// Makes ready what has become due on a route, and what leases that have ended were holding.
-    fn advance(&mut self, port_number: u32, route: Route, now: Timestamp) {
-        let now = now.as_micros();
+    fn advance(&mut self, port_number: u32, route: Route, now: Moment) {
+        let (now, steady) = (now.wall.as_micros(), now.steady.as_micros());
         let soon = if crate::mutant::is("retry-before-due") { now.saturating_add(5_000_000) } else { now };
         let Some(port) = self.ports.get_mut(port_number as usize) else { return };
         let lane = port.lane(route);
-        if !lane.leases.is_empty() && lane.earliest_end <= now {
-            let mut ended: Vec<u64> =
-                lane.leases.iter().filter(|(_, held)| held.ends <= now).map(|(number, _)| *number).collect();
+        if !lane.leases.is_empty() && lane.earliest_end <= steady {
+            let ended = lane.leases.iter().filter(|(_, held)| held.ends <= steady);
+            let mut ended: Vec<u64> = ended.map(|(number, _)| *number).collect();
             ended.sort_unstable();
             for number in ended.into_iter().rev() {
                 let lane = port.lane(route);

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::DeliveryRow;
 use super::leases::Held;
 use super::queue::Queue;
+use crate::clock::Moment;
 use crate::message_box::keys::port::PortRecord;
 use crate::{Counts, DeliveryState, PortInfo, Route, Timestamp};
 
@@ -89,12 +90,15 @@ impl PortState {
         self.lanes.iter().flat_map(|lane| lane.leases.iter().map(|(number, held)| (*number, *held)))
     }
 
-    /// When something on this route changes by time alone.
-    pub(crate) fn next_due(&self, route: Route) -> Option<Timestamp> {
+    /// When something on this route changes by time alone, as far as can be told `now`.
+    pub(crate) fn next_due(&self, route: Route, now: Moment) -> Option<Timestamp> {
         let lane = self.lane_ref(route);
-        let due = lane.due.first().map(|(due, _)| *due);
-        let ends = (!lane.leases.is_empty()).then_some(lane.earliest_end);
-        due.into_iter().chain(ends).min().map(Timestamp::from_micros)
+        let due = lane.due.first().map(|(due, _)| Timestamp::from_micros(*due));
+        let ends = (!lane.leases.is_empty()).then(|| {
+            let left = Timestamp::from_micros(lane.earliest_end).since(now.steady);
+            now.wall.plus(left)
+        });
+        due.into_iter().chain(ends).min()
     }
 
     pub(crate) fn counts(&self) -> Counts {

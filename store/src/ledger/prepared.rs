@@ -29,13 +29,7 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) enum PreparedOp {
     /// [`Op::Submit`].
-    Submit {
-        id: MessageId,
-        ports: Ports,
-        not_before: Timestamp,
-        headers: Range<usize>,
-        body: PreparedBody,
-    },
+    Submit { id: MessageId, ports: Ports, not_before: Timestamp, headers: Range<usize>, body: PreparedBody },
     /// A fragment of a body that belongs to no message yet.
     Stage { number: u64, index: u32, bytes: Bytes },
     /// Such a body is not wanted any more.

@@ -38,6 +38,24 @@ fn a_creation_that_was_cut_off_is_begun_anew() {
     assert!(!left.exists());
 }
 
+/// Found by chaos: a disk that was full at an opening left half a snapshot, and sled took that for the latest.
+#[test]
+fn a_snapshot_that_was_cut_off_keeps_nothing_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sled");
+    let engine = Sled::open_folder(&path).unwrap();
+    store(&engine, 1, 10);
+    let before = contents(&engine);
+    drop(engine);
+    for half in [&b""[..], b"half of a snapshot that is longer than its checksum"] {
+        let left = path.join("snap.00000000FFFFFFFF.generating");
+        fs::write(&left, half).unwrap();
+        let engine = Sled::open_folder(&path).unwrap();
+        assert_eq!(contents(&engine), before);
+        assert!(!left.exists());
+    }
+}
+
 #[test]
 fn another_opening_is_refused_while_one_has_it() {
     let folder = tempfile::tempdir().unwrap();
