@@ -50,9 +50,12 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
         ])
         .args(["--engine", &args.engine, "--rounds", &rounds, "--first", &first, "--seed", &seed])
         .args(["--folder", &folder]);
-    if args.unflushed {
-        run = run.args(["--unflushed"]);
-    }
+    let proof = workspace.root().join("docs/proof.md");
+    run = if args.unflushed {
+        run.args(["--unflushed"])
+    } else {
+        run.args(["--proof", &proof.to_string_lossy()])
+    };
     run.run()
 }
 

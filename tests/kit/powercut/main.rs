@@ -40,6 +40,9 @@ enum Command {
         /// Where mount points, logs, and what is kept of failed rounds go
         #[arg(long)]
         folder: PathBuf,
+        /// The page that takes the figures
+        #[arg(long)]
+        proof: Option<PathBuf>,
     },
     /// Drive a box until the power goes; started by `run`
     #[command(hide = true)]
@@ -57,7 +60,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run { engine, rounds, first, seed, unflushed, folder } => {
+        Command::Run { engine, rounds, first, seed, unflushed, folder, proof } => {
             let worker = match std::env::current_exe() {
                 Ok(worker) => worker,
                 Err(error) => return failed(&error),
@@ -66,6 +69,13 @@ fn main() -> ExitCode {
             match run(&rounds, &mut |line| println!("{line}")) {
                 Ok(totals) => {
                     println!("\n{totals}");
+                    let section = format!("power cuts on {}", engine.as_str());
+                    let figures = format!("Seed {seed}.\n\n{totals}.\n");
+                    if let Some(Err(error)) =
+                        proof.map(|page| pillarbox_tests::proof::write(&page, &section, &figures))
+                    {
+                        println!("the figures were not written down: {error}");
+                    }
                     if totals.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
                 }
                 Err(error) => failed(&error),
