@@ -106,7 +106,7 @@ impl fmt::Display for Totals {
         let [rolls, recycled, freed, moved] = self.reached;
         write!(
             f,
-            "rounds with: a roll {rolls}, a recycled segment {recycled}, a freed one {freed}, a moved rest {moved}, a cut before the box was open {}; {:.1} MB written, {} flushes",
+            "\nRounds with: a roll {rolls}, a recycled segment {recycled}, a freed one {freed}, a moved rest {moved}, a cut before the box was open {}; {:.1} MB written, {} flushes",
             self.opening,
             self.seen.bytes as f64 / 1e6,
             self.seen.syncs,
