@@ -1,7 +1,7 @@
 //! `cargo xtask sim`: the seeded simulation of the whole system, and the mutants that it has to notice.
 
 use crate::error::Error;
-use crate::workspace::Workspace;
+use crate::workspace::{Run, Workspace};
 
 /// Seeds that each mutant gets, where nothing else is asked for.
 const MUTANT_SEEDS: u64 = 600;
@@ -31,16 +31,8 @@ pub(crate) struct Args {
     mutants: bool,
 }
 
-/// Builds the simulation and runs it.
+/// Builds the simulation and runs it. The figures go into `docs/proof.md`.
 pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
-    // Mutants are caught within a few seeds: what counts there is how soon they are built.
-    let profile = if args.mutants { "dev" } else { "sim" };
-    let mut words = vec!["run", "--quiet", "--profile", profile, "-p", "pillarbox-tests", "--bin", "sim"];
-    // A folder of its own: the flag below is for every crate, and would have all of them built again each time.
-    let folder = workspace.folder("mutants");
-    if args.mutants {
-        words.extend(["--target-dir", folder.as_str()]);
-    }
     let mut options = vec![
         format!("--seeds={}", args.seeds.unwrap_or(if args.mutants { MUTANT_SEEDS } else { SEEDS })),
         format!("--seed={}", args.seed),
@@ -51,11 +43,30 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
     }
     options.extend(args.minutes.map(|minutes| format!("--minutes={minutes}")));
     options.extend(args.trace.then(|| "--trace".to_owned()));
-    options.extend(args.mutants.then(|| "--mutants".to_owned()));
-    words.push("--");
-    words.extend(options.iter().map(String::as_str));
-    let simulation = workspace.cargo(words);
-    let simulation =
-        if args.mutants { simulation.env("RUSTFLAGS", "--cfg pillarbox_mutants") } else { simulation };
-    simulation.run()
+    if args.mutants {
+        return with_mutants(workspace, &options);
+    }
+    program(workspace, "sim", &[], &options).run()
+}
+
+/// Lets every mutant loose, as CI does it.
+pub(crate) fn run_mutants(workspace: &Workspace) -> Result<(), Error> {
+    with_mutants(workspace, &[format!("--seeds={MUTANT_SEEDS}")])
+}
+
+fn with_mutants(workspace: &Workspace, options: &[String]) -> Result<(), Error> {
+    // A folder of its own: the flag below is for every crate, and would have all of them built again each time.
+    let folder = workspace.target().join("mutants").to_string_lossy().into_owned();
+    let mut options = options.to_vec();
+    options.push("--mutants".to_owned());
+    // Mutants are caught within a few seeds: what counts here is how soon they are built.
+    program(workspace, "dev", &["--target-dir", &folder], &options)
+        .env("RUSTFLAGS", "--cfg pillarbox_mutants")
+        .run()
+}
+
+fn program(workspace: &Workspace, profile: &str, building: &[&str], options: &[String]) -> Run {
+    let words = ["run", "--quiet", "--locked", "--profile", profile, "-p", "pillarbox-tests", "--bin", "sim"];
+    let options = options.iter().map(String::as_str);
+    workspace.cargo(words.into_iter().chain(building.iter().copied()).chain(["--"]).chain(options))
 }

@@ -57,11 +57,6 @@ impl Workspace {
         Run { command, shown_env: String::new() }
     }
 
-    /// A folder for builds of another kind.
-    pub(crate) fn folder(&self, name: &str) -> String {
-        self.target.join(name).to_string_lossy().into_owned()
-    }
-
     /// Cargo, at the root, with nothing left of the environment Cargo made for this program.
     pub(crate) fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Run {
         let mut command = Command::new("cargo");
