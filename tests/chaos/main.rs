@@ -104,8 +104,8 @@ impl Engine {
             // At least half of every segment lives, but for the latest; and four that are free.
             Self::Journal => 2 * kept + 8 * MIB,
             Self::Memory => 0,
-            // It gives back files never, space rarely.
-            Self::Sled => 4 * kept + 64 * MIB,
+            // It never gives a segment of 16 MiB back, and keeps as many as it needed when it was busiest.
+            Self::Sled => 4 * kept + 8 * 16 * MIB,
         }
     }
 }
