@@ -57,6 +57,9 @@ pub(crate) struct Setup {
     /// Which engines, one after the other
     #[arg(long, value_enum, default_values_t = [Engine::Journal])]
     engine: Vec<Engine>,
+    /// Keep nothing of a round that fails
+    #[arg(long)]
+    forget: bool,
     /// The page that takes the figures
     #[arg(long)]
     proof: Option<PathBuf>,
@@ -67,6 +70,8 @@ pub(crate) struct Setup {
 pub(crate) enum Engine {
     Journal,
     Sled,
+    /// Keeps nothing over a kill: losses must be found, or the rounds prove nothing
+    Memory,
 }
 
 impl Engine {
@@ -74,20 +79,21 @@ impl Engine {
         match self {
             Self::Journal => "journal",
             Self::Sled => "sled",
+            Self::Memory => "memory",
         }
     }
 
     /// A small disk: more than the box needs for what waits, and filled within a moment. Sled leaves 64 MiB free.
     pub(crate) fn disk(self) -> &'static str {
         match self {
-            Self::Journal => "size=96m",
+            Self::Journal | Self::Memory => "size=96m",
             Self::Sled => "size=256m",
         }
     }
 
     /// Whether a box opens on a disk without any room. Sled writes when it opens one.
     pub(crate) fn opens_on_a_full_disk(self) -> bool {
-        self == Self::Journal
+        self != Self::Sled
     }
 
     /// The most that the files may take when so many traces and bytes of bodies are left.
@@ -97,8 +103,9 @@ impl Engine {
         match self {
             // At least half of every segment lives, but for the latest; and four that are free.
             Self::Journal => 2 * kept + 8 * MIB,
-            // It gives back files never, space rarely.
-            Self::Sled => 4 * kept + 64 * MIB,
+            Self::Memory => 0,
+            // It never gives a segment of 16 MiB back, and keeps as many as it needed when it was busiest.
+            Self::Sled => 4 * kept + 8 * 16 * MIB,
         }
     }
 }

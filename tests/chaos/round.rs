@@ -80,7 +80,7 @@ pub(crate) async fn run(
     }
     let findings = check(&scene.witness.facts());
     let mut outcome = Outcome { findings, failed, fates: scene.destination.fates(), kept: None };
-    if !outcome.is_fine() {
+    if !outcome.is_fine() && !setup.forget {
         outcome.kept = Some(keep(&mut scene, disk.as_ref()));
     }
     Ok(outcome)
