@@ -164,7 +164,8 @@ impl Headers {
         self.0.is_empty()
     }
 
-    fn bytes(&self) -> usize {
+    /// The bytes of names and values together.
+    pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
     }
 }

@@ -24,7 +24,8 @@ type Answer = Result<Committed, Error>;
 #[derive(Debug)]
 pub(super) struct Request {
     batch: Prepared,
-    answer: oneshot::Sender<Answer>,
+    /// The batch goes back as well: its memory is given back on the thread that it came from.
+    answer: oneshot::Sender<(Answer, Prepared)>,
 }
 
 /// Where groups are made.
@@ -110,7 +111,7 @@ impl Committer {
         Ok(Self::Thread { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) async fn commit(&self, shared: &Shared, batch: Prepared) -> Answer {
+    pub(super) async fn commit(&self, shared: &Shared, mut batch: Prepared) -> Answer {
         match self {
             Self::Inline { closed: is_closed } => {
                 if *is_closed.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -118,26 +119,29 @@ impl Committer {
                 }
                 let mut writes = WriteSet::default();
                 let _group = shared.view.write().await;
-                let mut answers = commit_group(shared, &[&batch], &mut writes);
+                let mut answers = commit_group(shared, &mut [&mut batch], &mut writes);
                 answers.pop().unwrap_or_else(|| Err(closed()))
             }
             Self::Thread { queue, .. } => {
                 let (answer, answered) = oneshot::channel();
                 queue.push(Request { batch, answer })?;
                 // The committer answers every batch it took; it is gone only if it failed.
-                answered.await.unwrap_or_else(|_gone| Err(shared.failed().unwrap_or_else(closed)))
+                match answered.await {
+                    Ok((answer, _batch)) => answer,
+                    Err(_gone) => Err(shared.failed().unwrap_or_else(closed)),
+                }
             }
         }
     }
 
     /// Queues a batch whose answer nobody waits for.
-    pub(super) fn commit_unattended(&self, shared: &Shared, batch: Prepared) {
+    pub(super) fn commit_unattended(&self, shared: &Shared, mut batch: Prepared) {
         match self {
             Self::Inline { .. } => {
                 let mut writes = WriteSet::default();
                 // Whoever reads at this very moment: what is not given back now is at the next opening.
                 let Ok(_group) = shared.view.try_write() else { return };
-                let _answers = commit_group(shared, &[&batch], &mut writes);
+                let _answers = commit_group(shared, &mut [&mut batch], &mut writes);
             }
             Self::Thread { queue, .. } => {
                 let (answer, _nobody) = oneshot::channel();
@@ -201,20 +205,22 @@ fn run(queue: &Queue, shared: &Shared) {
         if group.is_empty() {
             return;
         }
-        let batches: Vec<&Prepared> = group.iter().map(|request| &request.batch).collect();
+        let mut batches: Vec<&mut Prepared> = group.iter_mut().map(|request| &mut request.batch).collect();
         let answers = {
             let _group = shared.view.blocking_write();
-            commit_group(shared, &batches, &mut writes)
+            commit_group(shared, &mut batches, &mut writes)
         };
+        // Or the last hold on each body would be given up here.
+        writes.clear();
         for (request, answer) in group.drain(..).zip(answers) {
             // The caller may have given up waiting.
-            let _given_up = request.answer.send(answer);
+            let _given_up = request.answer.send((answer, request.batch));
         }
     }
 }
 
 /// Applies batches as one group. One answer each, in order. The caller holds the view.
-fn commit_group(shared: &Shared, batches: &[&Prepared], writes: &mut WriteSet) -> Vec<Answer> {
+fn commit_group(shared: &Shared, batches: &mut [&mut Prepared], writes: &mut WriteSet) -> Vec<Answer> {
     if let Err(error) = shared.check_alive() {
         return batches.iter().map(|_| Err(error.clone())).collect();
     }
@@ -230,7 +236,7 @@ fn commit_group(shared: &Shared, batches: &[&Prepared], writes: &mut WriteSet) -
         let mut state = shared.state();
         let now = shared.config.clock.now();
         let answers = batches
-            .iter()
+            .iter_mut()
             .map(|batch| match &full {
                 Some(error) if batch.adds => Err(error.clone()),
                 _ => Ok(state.ledger.apply(batch, now, writes)),

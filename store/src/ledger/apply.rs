@@ -29,7 +29,8 @@ struct Seen {
 
 impl Ledger {
     /// Applies a batch, adding what is to be written to `writes`.
-    pub(crate) fn apply(&mut self, batch: &Prepared, now: Timestamp, writes: &mut WriteSet) -> Committed {
+    pub(crate) fn apply(&mut self, batch: &mut Prepared, now: Timestamp, writes: &mut WriteSet) -> Committed {
+        let mut results = std::mem::take(&mut batch.results);
         if let Some(record) =
             self.applied.get(&batch.id).filter(|_| !crate::mutant::is("batch-applied-twice"))
         {
@@ -43,11 +44,8 @@ impl Ledger {
         }
         let (first, before) = (self.next, writes.len());
         let mut applying = Applying { now, writes };
-        let results: Vec<OpResult> = batch
-            .ops
-            .iter()
-            .map(|op| self.apply_one(op, batch, &mut applying).unwrap_or_else(OpResult::Refused))
-            .collect();
+        let applied = |op| self.apply_one(op, batch, &mut applying).unwrap_or_else(OpResult::Refused);
+        results.extend(batch.ops.iter().map(applied));
         let staging = matches!(batch.ops.as_slice(), [PreparedOp::Stage { .. } | PreparedOp::Unstage { .. }]);
         // What changed nothing (a port defined as it was) may be applied again.
         let changed = writes.len() > before || self.page_rows > 0;

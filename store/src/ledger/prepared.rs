@@ -5,8 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::{
-    Batch, BatchId, Body, Durability, Error, ErrorKind, FRAGMENT_BYTES, MessageId, Op, PortName, Timestamp,
-    codec,
+    Batch, BatchId, Body, Durability, Error, ErrorKind, FRAGMENT_BYTES, MessageId, Op, OpResult, PortName,
+    Timestamp, codec,
 };
 
 /// A batch, ready to be applied.
@@ -23,6 +23,9 @@ pub(crate) struct Prepared {
     /// Whether it adds to what the box keeps: a full disk refuses those first. What ends deliveries makes room, and
     /// what an operator says is small.
     pub(crate) adds: bool,
+    /// Room for the results, from the caller's thread as well: memory that goes back and forth between threads is
+    /// dear.
+    pub(crate) results: Vec<OpResult>,
 }
 
 /// One operation.
@@ -105,6 +108,7 @@ impl Prepared {
                 .with("operations_max", Batch::OPS_MAX));
         }
         prepared.ops.reserve(batch.ops.len());
+        prepared.results.reserve(batch.ops.len());
         for op in &batch.ops {
             prepared.bytes += OP_BYTES;
             prepared.adds |= adds(op);
@@ -121,6 +125,7 @@ impl Prepared {
             }
             let start = prepared.headers.len();
             if !message.headers.is_empty() {
+                prepared.headers.reserve(message.headers.bytes() + 8 * (message.headers.len() + 1));
                 codec::encode(&message.headers, &mut prepared.headers);
             }
             let headers = start..prepared.headers.len();
@@ -170,6 +175,7 @@ impl Prepared {
             durability,
             bytes: 0,
             adds: false,
+            results: Vec::new(),
         }
     }
 }
