@@ -64,11 +64,18 @@ impl Scene {
         Ok(())
     }
 
-    /// Messages that arrived again after the destination had said that it keeps them.
+    /// Messages that arrived again after the destination had said that it keeps them, or behind a later attempt.
     fn repeated(&self) -> BTreeSet<u64> {
         let (mut of, mut said) = (BTreeMap::new(), BTreeSet::<u64>::new());
-        let mut repeated = BTreeSet::new();
+        let (mut repeated, mut latest) = (BTreeSet::new(), BTreeMap::new());
         for (_, fact) in self.witness.facts() {
+            if let Fact::Arrived { message, attempt, .. } = fact {
+                let latest = latest.entry(message).or_insert(attempt);
+                *latest = attempt.max(*latest);
+                if attempt < *latest {
+                    repeated.insert(message);
+                }
+            }
             match fact {
                 Fact::Arrived { message, .. } if said.contains(&message) => {
                     repeated.insert(message);

@@ -71,6 +71,8 @@ struct Account {
     arrivals: Vec<Arrival>,
     key: Option<String>,
     in_folder: bool,
+    /// What is wrong with an arrival behind a later attempt's, unless that attempt's time was up.
+    overtaken: Vec<(u32, Invariant, &'static str, Timestamp, usize)>,
     /// It was told to be done or suspended.
     told: Option<DeliveryState>,
     /// `None` until the last look; `Some(None)` where the server knows nothing of it.
@@ -228,6 +230,15 @@ impl Checker {
         }
         self.arrivals.insert(*arrival, (*message, account.arrivals.len()));
         account.arrivals.push(again);
+        // A request whose time was up may still be on its way, and be read behind the one that followed it.
+        let overtaken = account.arrivals.iter().any(|before| before.attempt > attempt);
+        if overtaken {
+            let event = self.event;
+            account
+                .overtaken
+                .extend(wrong.into_iter().map(|(invariant, why)| (attempt, invariant, why, now, event)));
+            return;
+        }
         for (invariant, why) in wrong {
             self.broken(invariant, format!("{id} {why}"));
         }
@@ -312,6 +323,13 @@ impl Checker {
             Some(Some(last)) => last.late.iter().map(|(attempt, _)| *attempt).collect(),
             _ => Vec::new(),
         };
+        for (attempt, invariant, why, at, event) in &account.overtaken {
+            if !late.contains(attempt) {
+                let (invariant, at, event) = (*invariant, *at, *event);
+                let text = format!("{} {why}", id_of(number));
+                self.findings.violations.push(Violation { invariant, at, event, text });
+            }
+        }
         for pair in account.arrivals.windows(2) {
             let [before, again] = pair else { continue };
             if !before.is_kept {

@@ -115,7 +115,9 @@ impl Times {
                 End::Drained => {}
             }
         }
-        if again.attempt > before.attempt && late.contains(&before.attempt) {
+        // Either the first was late, or the second is that of an earlier attempt which was.
+        let attempt = before.attempt.min(again.attempt);
+        if again.attempt != before.attempt && late.contains(&attempt) {
             return Cause::Late;
         }
         Cause::Nothing

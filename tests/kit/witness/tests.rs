@@ -210,6 +210,14 @@ fn attempts_are_counted() {
     again.breaks(done(1), Invariant::I4);
 }
 
+/// Its time was up, it was sent again, and the destination read both in the other order.
+#[test]
+fn a_late_attempt_may_be_read_last() {
+    let late = done(2).map(|last| Last { late: vec![(1, Duration::from_secs(1))], ..last });
+    let found = Story::new().kept(1, 2).kept(1, 1).end(late);
+    assert_eq!(doubles(&found), [(Cause::Late, 1)]);
+}
+
 #[test]
 fn the_rest_is_found_too() {
     let at = Timestamp::from_micros(3_600_000_000);
