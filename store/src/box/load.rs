@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Shared, keys};
-use crate::engine::{Engine, Key, Record};
+use crate::engine::{Key, Record};
 use crate::ledger::{Carried, Picked};
 use crate::{Body, Error, ErrorKind, Fragments, Headers, Leased, Message, PortName};
 
 /// What was leased, with all that is needed to send it.
-pub(super) fn leased(shared: &Shared, port: &PortName, picked: &Picked) -> Result<Leased, Error> {
+pub(super) fn leased(shared: &Arc<Shared>, port: &PortName, picked: &Picked) -> Result<Leased, Error> {
     let record = record(shared, keys::message::key(picked.message))?;
     let parsed = keys::message::read(&record.head)?;
     let carried = match picked.carried {
@@ -25,7 +25,7 @@ pub(super) fn leased(shared: &Shared, port: &PortName, picked: &Picked) -> Resul
     let message = Message {
         id: fixed.id,
         headers: parsed.headers()?,
-        body: body(shared, fixed.fragments, fixed.body_len, record.body),
+        body: body(shared, picked.message, fixed.fragments, fixed.body_len, record.body),
     };
     Ok(Leased {
         lease: picked.lease,
@@ -40,11 +40,11 @@ pub(super) fn leased(shared: &Shared, port: &PortName, picked: &Picked) -> Resul
     })
 }
 
-fn body(shared: &Shared, fragments: u64, len: u64, whole: Bytes) -> Body {
+fn body(shared: &Arc<Shared>, message: u64, fragments: u64, len: u64, whole: Bytes) -> Body {
     if fragments == 0 {
         return Body::from(whole);
     }
-    Body::stored(Arc::new(StoredBody { engine: shared.engine.clone(), number: fragments }), len)
+    Body::stored(Arc::new(StoredBody { shared: shared.clone(), message, number: fragments }), len)
 }
 
 /// A record that must be there. One that is not was damaged: everything else goes by atomic steps.
@@ -59,17 +59,22 @@ fn record(shared: &Shared, key: Key) -> Result<Record, Error> {
 /// A long body, read a fragment at a time.
 #[derive(Debug)]
 struct StoredBody {
-    engine: Arc<dyn Engine>,
+    shared: Arc<Shared>,
+    message: u64,
     number: u64,
 }
 
 impl Fragments for StoredBody {
     fn fragment(&self, index: u32) -> Result<Bytes, Error> {
-        let record = self.engine.get(keys::fragment::key(self.number, index))?;
+        let record = self.shared.engine.get(keys::fragment::key(self.number, index))?;
         record.map(|record| record.body).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "read a body")
-                .with("reason", "it is gone: its delivery has ended")
-                .with("fragment", index)
+            let is_wanted = self.shared.state().ledger.message(self.message).is_some_and(|row| row.live > 0);
+            let (kind, reason) = if is_wanted {
+                (ErrorKind::Corrupt, "it is missing though its message is there")
+            } else {
+                (ErrorKind::Invalid, "it is gone: its delivery has ended")
+            };
+            Error::new(kind, "read a body").with("reason", reason).with("fragment", index)
         })
     }
 }

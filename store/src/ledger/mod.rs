@@ -17,6 +17,7 @@
 
 mod apply;
 mod finish;
+mod harm;
 mod leases;
 mod ports;
 mod prepared;
@@ -34,7 +35,7 @@ use crate::{BatchId, DeliveryId, DeliveryState, MessageId, PortName, Retention, 
 pub(crate) use leases::{Carried, Picked};
 pub(crate) use ports::PortState;
 pub(crate) use prepared::{Prepared, PreparedBody, PreparedOp};
-pub(crate) use recover::Recovery;
+pub(crate) use recover::{Harm, Recovery};
 use table::Table;
 
 /// A message with at least one delivery that is still known.
