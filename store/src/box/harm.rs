@@ -44,11 +44,13 @@ pub(super) fn told(harm: &Harm) -> Vec<Damage> {
     };
     let mut told = Vec::new();
     if harm.id_is_lost {
-        let what = "the box's id is lost: it has a new one, by which destinations recognise no earlier attempt";
+        let what =
+            "the box's id is lost: it has a new one, by which destinations recognise no earlier attempt";
         told.push(of_the_box(None, what.to_owned()));
     }
     for number in &harm.nameless {
-        let what = format!("the name of port {number} is lost: its deliveries wait under damaged-port-{number}");
+        let what =
+            format!("the name of port {number} is lost: its deliveries wait under damaged-port-{number}");
         told.push(of_the_box(Some(keys::port::key(*number)), what));
     }
     for number in &harm.parked {
@@ -56,7 +58,11 @@ pub(super) fn told(harm: &Harm) -> Vec<Damage> {
         told.push(of_the_box(Some(keys::delivery::key(*number)), what));
     }
     if !harm.missing.is_empty() {
-        let what = format!("nothing is left of deliveries {}: {}", told_ranges(&harm.missing), missing_because(harm));
+        let what = format!(
+            "nothing is left of deliveries {}: {}",
+            told_ranges(&harm.missing),
+            missing_because(harm)
+        );
         told.push(Damage { loss: Loss::Unknown, ..of_the_box(None, what) });
     }
     told

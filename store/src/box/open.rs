@@ -84,8 +84,11 @@ pub(super) fn open_engine(config: &BoxConfig) -> Result<Arc<dyn Engine>, Error> 
     use crate::engine::{journal, memory};
     Ok(match config.engine {
         EngineKind::Journal => {
-            let settings =
-                journal::JournalConfig { segment_bytes: config.segment_bytes, ..Default::default() };
+            let settings = journal::JournalConfig {
+                segment_bytes: config.segment_bytes,
+                salt: config.ids.random(),
+                ..Default::default()
+            };
             Arc::new(journal::Journal::open_folder(&config.folder.join("journal"), settings)?)
         }
         #[cfg(feature = "sled")]

@@ -212,7 +212,8 @@ impl Recovery {
     }
 
     fn finish_ended(&mut self) -> Vec<Key> {
-        let has_ended = |(number, row): (u64, &MessageRow)| (row.count > 0 && row.live == 0).then_some(number);
+        let has_ended =
+            |(number, row): (u64, &MessageRow)| (row.count > 0 && row.live == 0).then_some(number);
         let ended: Vec<u64> = self.ledger.messages.range(0).filter_map(has_ended).collect();
         for number in &ended {
             if let Some(row) = self.ledger.messages.get_mut(*number) {

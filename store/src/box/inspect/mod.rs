@@ -11,7 +11,6 @@ mod salvage;
 mod source;
 mod survey;
 
-
 use std::path::Path;
 
 use crate::engine::Engine;

@@ -89,7 +89,11 @@ impl Salvaged {
 fn line(finding: &Finding) -> String {
     let mut text = format!("damaged ({} lost): {}", finding.loses.as_str(), finding.what);
     if let Some(id) = finding.message {
-        let _ = write!(text, "; message {id}{}", if finding.is_message_sure { "" } else { ", as far as it can be read" });
+        let _ = write!(
+            text,
+            "; message {id}{}",
+            if finding.is_message_sure { "" } else { ", as far as it can be read" }
+        );
     }
     if !finding.deliveries.is_empty() {
         let _ = write!(text, "; deliveries {}", finding.deliveries_told());
@@ -249,7 +253,8 @@ fn renumbered(survey: &Survey, names: &[Naming]) -> Result<HashMap<u32, u32>, Er
     let mut renumbered = HashMap::new();
     for (index, naming) in names.iter().enumerate() {
         let is_nameless = survey.harm.nameless.contains(&naming.number);
-        let is_second = names.iter().take(index).any(|other| other.number == naming.number || other.name == naming.name);
+        let is_second =
+            names.iter().take(index).any(|other| other.number == naming.number || other.name == naming.name);
         if !is_nameless || is_second {
             let reason = if is_second { "it is named twice" } else { "the port's name is not lost" };
             return Err(Error::new(ErrorKind::Invalid, "name a port")

@@ -164,9 +164,10 @@ impl Survey {
                 Some(body) => {
                     let (pieces, bytes) = read.pieces.get(&body).copied().unwrap_or_default();
                     let wanted = row.body_len.div_ceil(FRAGMENT_BYTES as u64);
-                    let is_known = read.unread.iter().any(|key| {
-                        key.family == keys::fragment::FAMILY && key.number == body
-                    });
+                    let is_known = read
+                        .unread
+                        .iter()
+                        .any(|key| key.family == keys::fragment::FAMILY && key.number == body);
                     let have = (pieces == wanted && read.bodies.contains_key(&number)).then_some(bytes);
                     (have, is_known || read.unread.contains(&key))
                 }
@@ -215,10 +216,12 @@ impl Survey {
             tell(None, "the box's id is lost".to_owned(), Loses::BoxId, Vec::new());
         }
         for number in &self.harm.nameless {
-            let what = format!("the name of port {number} is lost; its deliveries wait under damaged-port-{number}");
+            let what =
+                format!("the name of port {number} is lost; its deliveries wait under damaged-port-{number}");
             tell(Some(keys::port::key(*number)), what, Loses::Port, Vec::new());
         }
-        for number in self.harm.parked.iter().filter(|number| !known.contains(&keys::delivery::key(**number))) {
+        for number in self.harm.parked.iter().filter(|number| !known.contains(&keys::delivery::key(**number)))
+        {
             let what = "the delivery's own record is lost, though its attempts are there".to_owned();
             let deliveries = std::iter::once(*number..number + 1).collect();
             tell(Some(keys::delivery::key(*number)), what, Loses::State, deliveries);

@@ -464,8 +464,10 @@ impl TableEntry {
             return found;
         };
         let must_be_zero = [3, 40, 41, 42, 43];
-        let mut wrong: Vec<usize> =
-            must_be_zero.into_iter().filter(|index| copy.get(*index).is_some_and(|byte| *byte != 0)).collect();
+        let mut wrong: Vec<usize> = must_be_zero
+            .into_iter()
+            .filter(|index| copy.get(*index).is_some_and(|byte| *byte != 0))
+            .collect();
         if !copy.first().is_some_and(|kind| (1..=3).contains(kind)) {
             wrong.push(0);
         }

@@ -33,6 +33,7 @@ use bytes::Bytes;
 
 use self::damages::Damages;
 use self::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TableEntry, segment_seed};
+use self::look::{LookedAt, Unreadable};
 use self::move_rest::lives_at;
 use self::read::{ReadFault, Window, is_head_sound, read_entry, read_raw};
 use self::scan::{Scanner, Step, entry_at};
@@ -74,6 +75,8 @@ pub struct Journal {
     salt: u64,
     damages: Mutex<Damages>,
     torn_tail: Option<TornTail>,
+    /// What the disk did not give, where it is only looked at.
+    unreadable: Unreadable,
 }
 
 impl Journal {
@@ -92,7 +95,8 @@ impl Journal {
         let torn_tail = opened.torn_tail.take();
         let salt = opened.salt;
         let (writer, shared) = Writer::new(disk, config, opened);
-        let journal = Self { writer: Mutex::new(writer), shared, salt, damages, torn_tail };
+        let unreadable = Unreadable::default();
+        let journal = Self { writer: Mutex::new(writer), shared, salt, damages, torn_tail, unreadable };
         journal.damages().settle(|damage| journal.is_of_a_live_record(damage));
         Ok(journal)
     }
@@ -104,9 +108,8 @@ impl Journal {
         let Some(segment) = live.segment(place.segment) else { return false };
         let seed = segment_seed(self.salt, u64::from(place.segment));
         FileName::Segment(place.segment).to_string() == damage.file
-            && read_entry(&*segment.file, seed, place.at()).is_ok_and(|entry| {
-                [entry.head_at, entry.body_at].map(u64::from).contains(&damage.offset)
-            })
+            && read_entry(&*segment.file, seed, place.at())
+                .is_ok_and(|entry| [entry.head_at, entry.body_at].map(u64::from).contains(&damage.offset))
     }
 
     /// Opens the journal in `disk`'s folder only to be read: nothing is written, also not what opening usually tidies
@@ -115,7 +118,10 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`].
     pub fn look(disk: Arc<dyn Disk>) -> Result<Self, Error> {
-        let journal = Self::open(Arc::new(look::LookedAt(disk)), JournalConfig::default())?;
+        let unreadable = Unreadable::default();
+        let disk = Arc::new(LookedAt::new(disk, unreadable.clone()));
+        let mut journal = Self::open(disk, JournalConfig::default())?;
+        journal.unreadable = unreadable;
         journal.writer().seal();
         Ok(journal)
     }
@@ -275,7 +281,18 @@ impl Engine for Journal {
     }
 
     fn damage(&self) -> Vec<Damage> {
-        self.damages().list().to_vec()
+        let mut damages = self.damages().list().to_vec();
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        damages.extend(unreadable.iter().map(|(file, offset)| Damage {
+            file: file.clone(),
+            offset: *offset,
+            bytes: 0,
+            key: None,
+            what: "the disk does not give what is here".to_owned(),
+            // What it costs is told by the records that miss it.
+            loss: Loss::None,
+        }));
+        damages
     }
 
     fn locate(&self, key: Key) -> Option<Location> {

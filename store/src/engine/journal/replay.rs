@@ -20,9 +20,9 @@ use super::format::{
 };
 use super::index::Place;
 use super::read::{Window, is_head_sound};
+use super::read_error;
 use super::scan::{Group, Scanner, Step, is_trailer_sound};
 use super::segment::{FileName, LiveMap, Segment};
-use super::read_error;
 use crate::engine::TornTail;
 use crate::{Error, ErrorKind};
 
@@ -339,7 +339,13 @@ impl<'a> Replay<'a> {
         match step {
             Step::Group(group) => {
                 if !group.has_header {
-                    self.opened.damages.note_mended(name, group.at, marks, None, "a group's header is damaged");
+                    self.opened.damages.note_mended(
+                        name,
+                        group.at,
+                        marks,
+                        None,
+                        "a group's header is damaged",
+                    );
                 }
                 self.load(number, step, window)
             }
