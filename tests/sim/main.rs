@@ -9,7 +9,6 @@ mod life;
 #[cfg(pillarbox_mutants)]
 mod mutants;
 mod plan;
-mod proof;
 mod recorder;
 mod run;
 mod world;
@@ -121,7 +120,9 @@ fn figures(total: &Total, first: u64, passed: Duration) -> String {
 }
 
 fn record(args: &Args, section: &str, figures: &str) {
-    if let Some(Err(error)) = args.proof.as_deref().map(|page| proof::write(page, section, figures)) {
+    if let Some(Err(error)) =
+        args.proof.as_deref().map(|page| pillarbox_tests::proof::write(page, section, figures))
+    {
         println!("the figures were not written down: {error}");
     }
 }

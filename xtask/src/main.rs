@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "these commands are read in a terminal")]
 #![expect(clippy::print_stderr, reason = "and so are their errors")]
 
+mod damage;
 mod error;
 mod powercut;
 mod report;
@@ -37,6 +38,8 @@ enum Command {
     Powercut(powercut::Args),
     /// Simulate the whole system on one thread in virtual time, seed by seed
     Sim(sim::Args),
+    /// Damage boxes at random, then open, check and salvage each
+    Damage(damage::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args, &workspace),
         Command::Powercut(args) => powercut::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
+        Command::Damage(args) => damage::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {

@@ -1,6 +1,8 @@
 //! A data folder, opened without changing anything in it.
 
-use std::fs::{self, File};
+#[cfg(feature = "sled")]
+use std::fs;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,6 +71,8 @@ fn bad_mark(text: &str) -> Finding {
 
 fn open(at: &Path, kind: EngineKind, scratch: &Path) -> Result<Arc<dyn Engine>, Error> {
     let files = at.join(kind.as_str());
+    #[cfg(not(feature = "sled"))]
+    let _no_copy = scratch;
     match kind {
         EngineKind::Journal => Ok(Arc::new(Journal::look(Arc::new(HostDisk::for_reading(files)))?)),
         #[cfg(feature = "sled")]
