@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use pillarbox_store::inspect::Naming;
 use pillarbox_store::{DeliveryId, DeliveryState, MessageId, PortName, Timestamp};
 
 use crate::config::{listen, values};
@@ -71,6 +72,12 @@ pub enum Command {
     Unpause(PortArg),
     /// Check the configuration without opening anything
     CheckConfig,
+    /// Read everything in a data folder that is not open and tell what is damaged; nothing is changed. Exit codes: 0
+    /// whole, 1 damaged, 3 it cannot be read
+    Check,
+    /// Copy what is whole in a damaged data folder into a new one; nothing is changed in the old one. Exit codes: 0
+    /// everything is saved, 1 something is missing and listed, 3 it cannot be done
+    Salvage(Salvage),
     /// See it work: a folder of files, a destination that fails at random, and a server that is killed midway
     Demo(crate::demo::Options),
 }
@@ -167,6 +174,17 @@ pub struct Terminate {
     pub yes: bool,
 }
 
+/// `salvage`.
+#[derive(Debug, Args)]
+pub struct Salvage {
+    /// The new data folder; it must not be there, or be empty
+    #[arg(long, value_name = "NEW")]
+    pub to: PathBuf,
+    /// The name of a port whose own is lost, as `check` tells: NUMBER=NAME; may be repeated
+    #[arg(long = "port", value_name = "NUMBER=NAME", value_parser = naming)]
+    pub names: Vec<Naming>,
+}
+
 /// `pause` and `unpause`.
 #[derive(Debug, Args)]
 pub struct PortArg {
@@ -203,6 +221,12 @@ fn header(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("a header is NAME=VALUE".to_owned()),
     }
+}
+
+fn naming(text: &str) -> Result<Naming, String> {
+    let (number, name) = text.split_once('=').ok_or("a port is named as NUMBER=NAME")?;
+    let number = number.parse().map_err(|_| "a port's number is what `pillarbox check` tells")?;
+    Ok(Naming { number, name: name.parse::<PortName>().map_err(|error| error.to_string())? })
 }
 
 fn state(text: &str) -> Result<DeliveryState, String> {
@@ -250,6 +274,9 @@ mod tests {
             &["pillarbox", "ls", "--token", "hunter2"],
             &["pillarbox", "ls", "--server", "http://a", "--data", "b"],
             &["pillarbox", "serve", "--listen", "here"],
+            &["pillarbox", "salvage"],
+            &["pillarbox", "salvage", "--to", "a", "--port", "orders"],
+            &["pillarbox", "salvage", "--to", "a", "--port", "x=orders"],
         ] {
             let error = Cli::try_parse_from(wrong).expect_err("it is wrong");
             assert_eq!(error.exit_code(), 2, "{wrong:?}");

@@ -32,6 +32,7 @@ pub use error::{Error, ErrorKind, Refusal};
 pub use id::{BatchId, BoxId, DeliveryId, IdSource, MessageId};
 pub use lease::{Lease, Leased, Want};
 pub use message::{Body, FRAGMENT_BYTES, Fragments, HeaderValue, Headers, Message, Staged};
+pub use message_box::inspect;
 pub use message_box::{BodyWriter, BoxConfig, Committing, EngineKind, MessageBox, Retention};
 pub use port::{Counts, PortInfo, PortName, PortSpec};
 pub use store::{BoxStats, Filter, Store, Watch};

@@ -21,7 +21,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use pillarbox_tests::proof;
 
 use crate::run::{Outcome, Total, run, run_many};
 
@@ -121,7 +120,9 @@ fn figures(total: &Total, first: u64, passed: Duration) -> String {
 }
 
 fn record(args: &Args, section: &str, figures: &str) {
-    if let Some(Err(error)) = args.proof.as_deref().map(|page| proof::write(page, section, figures)) {
+    if let Some(Err(error)) =
+        args.proof.as_deref().map(|page| pillarbox_tests::proof::write(page, section, figures))
+    {
         println!("the figures were not written down: {error}");
     }
 }

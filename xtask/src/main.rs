@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "and so are their errors")]
 
 mod chaos;
+mod damage;
 mod error;
 mod powercut;
 mod report;
@@ -40,6 +41,8 @@ enum Command {
     Chaos(chaos::Args),
     /// Simulate the whole system on one thread in virtual time, seed by seed
     Sim(sim::Args),
+    /// Damage boxes at random, then open, check and salvage each
+    Damage(damage::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Powercut(args) => powercut::run(args, &workspace),
         Command::Chaos(args) => chaos::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
+        Command::Damage(args) => damage::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {

@@ -1,8 +1,11 @@
 //! The commands. Each is written once, against a [`Backend`]: a running server or the opened data folder.
 
 mod check;
+mod check_config;
+mod inspected;
 mod ls;
 mod ports;
+mod salvage;
 mod settle;
 mod show;
 mod submit;
@@ -23,7 +26,7 @@ use crate::output::Output;
 use crate::serve;
 
 /// Runs a command line: the exit code is 0 where it did what it was asked, 1 where that failed, 2 where it was
-/// used or configured wrongly.
+/// used or configured wrongly; `check` and `salvage` end with 3 where they cannot look.
 #[must_use]
 pub fn main(cli: &Cli, kinds: &Registry) -> ExitCode {
     let output = Output::new(cli.global.json);
@@ -48,7 +51,7 @@ pub fn main(cli: &Cli, kinds: &Registry) -> ExitCode {
 
 async fn run(cli: &Cli, kinds: &Registry, output: Output) -> Result<(), Failure> {
     if matches!(cli.command, Command::CheckConfig) {
-        return check::run(&cli.global, kinds, output);
+        return check_config::run(&cli.global, kinds, output);
     }
     if let Command::Demo(options) = &cli.command {
         crate::logs::start(cli.global.log.as_deref().unwrap_or("warn"))?;
@@ -57,6 +60,18 @@ async fn run(cli: &Cli, kinds: &Registry, output: Output) -> Result<(), Failure>
     let config = load(&cli.global, kinds)?;
     if let Command::Serve(serve) = &cli.command {
         return Box::pin(serve::run(serve, &cli.global, config, output)).await;
+    }
+    match &cli.command {
+        // What they find they tell themselves.
+        Command::Check => {
+            crate::logs::start(cli.global.log.as_deref().unwrap_or("off"))?;
+            return check::run(&cli.global, &config, output);
+        }
+        Command::Salvage(salvage) => {
+            crate::logs::start(cli.global.log.as_deref().unwrap_or("off"))?;
+            return salvage::run(salvage, &cli.global, &config, output);
+        }
+        _ => {}
     }
     crate::logs::start(cli.global.log.as_deref().unwrap_or("warn"))?;
     let creation =
@@ -78,7 +93,11 @@ async fn with_backend(command: &Command, backend: &Backend, output: Output) -> R
         Command::Ports => ports::run(backend, output).await,
         Command::Pause(arg) => ports::pause(&arg.port, true, backend, output).await,
         Command::Unpause(arg) => ports::pause(&arg.port, false, backend, output).await,
-        Command::Serve(_) | Command::CheckConfig | Command::Demo(_) => Ok(()),
+        Command::Serve(_)
+        | Command::CheckConfig
+        | Command::Demo(_)
+        | Command::Check
+        | Command::Salvage(_) => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Shared, keys};
-use crate::engine::{Engine, Key, Record};
+use crate::engine::{Key, Record};
 use crate::ledger::{Carried, Picked};
 use crate::{Body, Error, ErrorKind, Fragments, Headers, Leased, Message, PortName};
 
@@ -13,7 +13,7 @@ use crate::{Body, Error, ErrorKind, Fragments, Headers, Leased, Message, PortNam
 ///
 /// `kept` is its message's record, where that need not be read.
 pub(super) fn leased(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     port: &PortName,
     picked: &Picked,
     kept: Option<Record>,
@@ -32,7 +32,7 @@ pub(super) fn leased(
     let message = Message {
         id: fixed.id,
         headers: parsed.headers()?,
-        body: body(shared, fixed.fragments, fixed.body_len, record.body),
+        body: body(shared, picked.message, fixed.fragments, fixed.body_len, record.body),
     };
     Ok(Leased {
         lease: picked.lease,
@@ -47,11 +47,11 @@ pub(super) fn leased(
     })
 }
 
-fn body(shared: &Shared, fragments: u64, len: u64, whole: Bytes) -> Body {
+fn body(shared: &Arc<Shared>, message: u64, fragments: u64, len: u64, whole: Bytes) -> Body {
     if fragments == 0 {
         return Body::from(whole);
     }
-    Body::stored(Arc::new(StoredBody { engine: shared.engine.clone(), number: fragments }), len)
+    Body::stored(Arc::new(StoredBody { shared: shared.clone(), message, number: fragments }), len)
 }
 
 /// A record that must be there. One that is not was damaged: everything else goes by atomic steps.
@@ -66,17 +66,22 @@ fn record(shared: &Shared, key: Key) -> Result<Record, Error> {
 /// A long body, read a fragment at a time.
 #[derive(Debug)]
 struct StoredBody {
-    engine: Arc<dyn Engine>,
+    shared: Arc<Shared>,
+    message: u64,
     number: u64,
 }
 
 impl Fragments for StoredBody {
     fn fragment(&self, index: u32) -> Result<Bytes, Error> {
-        let record = self.engine.get(keys::fragment::key(self.number, index))?;
+        let record = self.shared.engine.get(keys::fragment::key(self.number, index))?;
         record.map(|record| record.body).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "read a body")
-                .with("reason", "it is gone: its delivery has ended")
-                .with("fragment", index)
+            let is_wanted = self.shared.state().ledger.message(self.message).is_some_and(|row| row.live > 0);
+            let (kind, reason) = if is_wanted {
+                (ErrorKind::Corrupt, "it is missing though its message is there")
+            } else {
+                (ErrorKind::Invalid, "it is gone: its delivery has ended")
+            };
+            Error::new(kind, "read a body").with("reason", reason).with("fragment", index)
         })
     }
 }

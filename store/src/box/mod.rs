@@ -2,11 +2,14 @@
 //!
 //! `config` says how to open one, `open` opens and locks the folder and recovers the ledger, `commit` takes the
 //! waiting batches into groups, `load` reads what was leased, `recent` has what need not be read, `query` answers
-//! questions, `stage` takes long bodies in, `keys` holds the layout of every record.
+//! questions, `stage` takes long bodies in, `keys` holds the layout of every record, `harm` says what damage means for
+//! the box, `inspect` looks into a box that is not open and saves what is whole.
 
 mod commit;
 mod config;
 mod folder;
+mod harm;
+pub mod inspect;
 pub(crate) mod keys;
 mod load;
 mod open;
@@ -56,6 +59,8 @@ struct Shared {
     id: BoxId,
     config: BoxConfig,
     engine: Arc<dyn Engine>,
+    /// What damage made of the box as a whole at opening.
+    harm: Vec<Damage>,
     state: Mutex<State>,
     recent: Mutex<recent::Recent>,
     /// Held for writing from a group's first change of the ledger until it is durable, and for reading by queries:
@@ -123,7 +128,9 @@ impl MessageBox {
     /// What was found damaged, at opening and since; empty on a healthy box. Everything else is whole.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
-        self.handle.shared.engine.damage()
+        let mut damages = self.handle.shared.engine.damage();
+        damages.extend(self.handle.shared.harm.iter().cloned());
+        damages
     }
 
     fn shared(&self) -> &Arc<Shared> {

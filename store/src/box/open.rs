@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use super::commit::Committer;
 use super::config::{BoxConfig, EngineKind};
-use super::{Handle, MessageBox, Shared, State, folder, keys};
-use crate::engine::{Engine, WriteSet};
+use super::{Handle, MessageBox, Shared, State, folder, harm, keys};
+use crate::engine::{Engine, Loss, WriteSet};
 use crate::ledger::Recovery;
 use crate::{Durability, Error};
 
@@ -44,18 +44,22 @@ impl MessageBox {
     ) -> Result<Self, Error> {
         let mut recovery = Recovery::new(config.retention);
         engine.recover(&mut |key, head| recovery.visit(key, head))?;
-        let recovered = recovery.finish();
-        for damage in engine.damage() {
+        let damages = engine.damage();
+        let recovered = recovery.finish(&damages);
+        let harm = harm::told(&recovered.harm);
+        for damage in damages.iter().chain(&harm) {
             tracing::error!(?damage, "stored bytes are damaged");
         }
         let mut writes = WriteSet::default();
+        harm::settle(&recovered.harm, &mut writes);
         let id = recovered.id.unwrap_or_else(|| {
             let id = config.ids.mailbox();
             keys::meta::write(&mut writes, id);
             id
         });
-        for orphan in &recovered.orphans {
-            writes.delete(*orphan);
+        // Where something is damaged they may be the rest of a message: kept for those who look into it.
+        if damages.iter().all(|damage| damage.loss == Loss::None) {
+            recovered.orphans.iter().for_each(|orphan| writes.delete(*orphan));
         }
         if !writes.is_empty() {
             engine.apply(&writes, Durability::Flushed)?;
@@ -66,6 +70,7 @@ impl MessageBox {
             id,
             config,
             engine,
+            harm,
             state: Mutex::new(state),
             recent: Mutex::default(),
             view: tokio::sync::RwLock::default(),
@@ -76,12 +81,15 @@ impl MessageBox {
     }
 }
 
-fn open_engine(config: &BoxConfig) -> Result<Arc<dyn Engine>, Error> {
+pub(super) fn open_engine(config: &BoxConfig) -> Result<Arc<dyn Engine>, Error> {
     use crate::engine::{journal, memory};
     Ok(match config.engine {
         EngineKind::Journal => {
-            let settings =
-                journal::JournalConfig { segment_bytes: config.segment_bytes, ..Default::default() };
+            let settings = journal::JournalConfig {
+                segment_bytes: config.segment_bytes,
+                salt: config.ids.random(),
+                ..Default::default()
+            };
             Arc::new(journal::Journal::open_folder(&config.folder.join("journal"), settings)?)
         }
         #[cfg(feature = "sled")]

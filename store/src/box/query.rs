@@ -3,12 +3,12 @@
 use bytes::Bytes;
 
 use super::{Shared, keys};
-use crate::engine::Key;
+use crate::engine::{Key, Record};
 use crate::ledger::{DeliveryRow, MessageRow};
 use crate::message_box::keys::finished::Trace;
 use crate::{
     ATTEMPTS_KEPT, Attempt, AttemptOutcome, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error,
-    Filter, MessageId, MessageInfo, PortName, Timestamp,
+    ErrorKind, Filter, MessageId, MessageInfo, PortName, Timestamp,
 };
 
 const LIMIT_DEFAULT: usize = 100;
@@ -36,7 +36,7 @@ pub(super) fn message(shared: &Shared, id: MessageId) -> Result<Option<MessageIn
             rows.filter_map(|(delivery, row)| know(&state.ledger, delivery, row)).collect();
         (number, row, known)
     };
-    let headers = match shared.engine.get(keys::message::key(number))? {
+    let headers = match readable(shared, keys::message::key(number))? {
         Some(record) if row.live > 0 => Some(keys::message::read(&record.head)?.headers()?),
         _ => None,
     };
@@ -126,6 +126,14 @@ fn know(ledger: &crate::ledger::Ledger, number: u64, row: DeliveryRow) -> Option
     Some(Known { id: DeliveryId::new(number), row, message, port })
 }
 
+/// A record, or `None` where it is missing or damaged: what is left can still be shown, and the engine lists it.
+fn readable(shared: &Shared, key: Key) -> Result<Option<Record>, Error> {
+    match shared.engine.get(key) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        read => read,
+    }
+}
+
 /// A delivery with what the engine has of it.
 fn detail(shared: &Shared, known: &Known) -> Result<DeliveryDetail, Error> {
     let (row, number) = (&known.row, known.id.number());
@@ -151,7 +159,7 @@ fn detail(shared: &Shared, known: &Known) -> Result<DeliveryDetail, Error> {
             attempts.extend(delivering_attempt(&trace));
         }
     } else if row.has_record()
-        && let Some(record) = shared.engine.get(keys::delivery::key(number))?
+        && let Some(record) = readable(shared, keys::delivery::key(number))?
     {
         info.reason = keys::delivery::read(&record.head)?.1.reason;
     }
@@ -161,7 +169,7 @@ fn detail(shared: &Shared, known: &Known) -> Result<DeliveryDetail, Error> {
 fn history(shared: &Shared, delivery: u64, attempts: u32) -> Result<Vec<Attempt>, Error> {
     let parts = 0..attempts.min(ATTEMPTS_KEPT);
     let read = |part| {
-        let record = shared.engine.get(Key::new(keys::attempt::FAMILY, delivery, part)).transpose()?;
+        let record = readable(shared, Key::new(keys::attempt::FAMILY, delivery, part)).transpose()?;
         Some(record.and_then(|record| keys::attempt::read(&record.head)))
     };
     let mut history: Vec<Attempt> = parts.filter_map(read).collect::<Result<_, _>>()?;
@@ -171,7 +179,7 @@ fn history(shared: &Shared, delivery: u64, attempts: u32) -> Result<Vec<Attempt>
 
 fn trace(shared: &Shared, delivery: u64, row: &DeliveryRow) -> Result<Option<Trace>, Error> {
     let page = u64::try_from(row.due).unwrap_or(0);
-    let Some(record) = shared.engine.get(keys::finished::key(page))? else { return Ok(None) };
+    let Some(record) = readable(shared, keys::finished::key(page))? else { return Ok(None) };
     let same = |row: &Result<Trace, Error>| row.as_ref().map_or(true, |trace| trace.delivery == delivery);
     keys::finished::rows(&record.head).find(same).transpose()
 }

@@ -181,10 +181,10 @@ pub struct EngineStats {
     pub flushes: u64,
 }
 
-/// Stored bytes that cannot be trusted, as found while opening.
+/// Stored bytes that cannot be trusted, as found while opening and since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The file.
+    /// The file; empty where it is no single one.
     pub file: String,
     /// Where in it.
     pub offset: u64,
@@ -194,6 +194,54 @@ pub struct Damage {
     pub key: Option<Key>,
     /// What is wrong with it.
     pub what: String,
+    /// What it costs.
+    pub loss: Loss,
+}
+
+/// What damage costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing: what was there is known from elsewhere.
+    None,
+    /// The record under the damage's key.
+    Record,
+    /// Records that cannot be told any more: some are missing, or what they replaced or deleted is back.
+    Unknown,
+}
+
+/// Where a record is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// How much of it.
+    pub bytes: u64,
+}
+
+/// A file of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its name.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How much of it holds anything, dead or alive.
+    pub used_bytes: u64,
+    /// Records that live in it.
+    pub records: u64,
+}
+
+/// The end of the files that a crash left unfinished, and that was dropped at opening. It had never been acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The file.
+    pub file: String,
+    /// Where the dropped part begins.
+    pub offset: u64,
+    /// How much was dropped, as far as it can be told.
+    pub bytes: u64,
 }
 
 /// Called with the key and the head of a record; an error ends the recovery.
@@ -241,6 +289,28 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// What was found damaged, at opening and since. Empty on a healthy box.
     fn damage(&self) -> Vec<Damage>;
+
+    /// Where the record under `key` is; `None` where there is none, or the engine cannot tell.
+    fn locate(&self, key: Key) -> Option<Location> {
+        let _untold = key;
+        None
+    }
+
+    /// The head under `key` as it is stored, right or wrong: for telling people what a damaged record was about.
+    fn peek(&self, key: Key) -> Option<Bytes> {
+        let _untold = key;
+        None
+    }
+
+    /// Its files, oldest first, where it can tell what is in each.
+    fn files(&self) -> Vec<FileInfo> {
+        Vec::new()
+    }
+
+    /// What opening dropped because a crash had left it unfinished.
+    fn torn_tail(&self) -> Option<TornTail> {
+        None
+    }
 
     /// Flushes what was written and ends cleanly. Later writes fail with [`crate::ErrorKind::Closed`].
     ///

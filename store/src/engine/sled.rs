@@ -38,7 +38,7 @@ use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
 use super::journal::{create_folder_synced, free_bytes};
-use super::{Damage, Engine, EngineStats, Key, Record, Visit, Write, WriteSet};
+use super::{Damage, Engine, EngineStats, Key, Loss, Record, Visit, Write, WriteSet};
 use crate::{Durability, Error, ErrorKind};
 
 #[cfg(test)]
@@ -132,7 +132,8 @@ impl Sled {
         if !damages.iter().any(|known| known.key == key) {
             tracing::error!(?key, bytes, "the sled database is damaged: {what}");
             let (file, bytes) = ("db".to_owned(), bytes as u64);
-            damages.push(Damage { file, offset: 0, bytes, key, what: what.to_owned() });
+            let loss = if key.is_some() { Loss::Record } else { Loss::Unknown };
+            damages.push(Damage { file, offset: 0, bytes, key, what: what.to_owned(), loss });
         }
     }
 

@@ -18,6 +18,7 @@
 mod apply;
 mod deliveries;
 mod finish;
+mod harm;
 mod leases;
 mod ports;
 mod prepared;
@@ -37,7 +38,7 @@ use deliveries::Deliveries;
 pub(crate) use leases::{Carried, Picked};
 pub(crate) use ports::PortState;
 pub(crate) use prepared::{Prepared, PreparedBody, PreparedOp};
-pub(crate) use recover::Recovery;
+pub(crate) use recover::{Harm, Recovery};
 use table::Table;
 
 /// A message with at least one delivery that is still known.

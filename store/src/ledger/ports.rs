@@ -20,6 +20,8 @@ pub(crate) struct PortState {
     lanes: [Lane; 2],
     /// Already listed among the ports that this group changed.
     pub(super) touched: bool,
+    /// Its record is lost: the name is made up.
+    is_nameless: bool,
 }
 
 /// One route of a port.
@@ -36,7 +38,17 @@ pub(super) struct Lane {
 
 impl PortState {
     pub(super) fn new(record: PortRecord) -> Self {
-        Self { record, counts: [0; 8], lanes: [Lane::default(), Lane::default()], touched: false }
+        let lanes = [Lane::default(), Lane::default()];
+        Self { record, counts: [0; 8], lanes, touched: false, is_nameless: false }
+    }
+
+    /// A port whose record is lost, under a made-up name.
+    pub(super) fn nameless(record: PortRecord) -> Self {
+        Self { is_nameless: true, ..Self::new(record) }
+    }
+
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.is_nameless
     }
 
     pub(super) fn lane(&mut self, route: Route) -> &mut Lane {

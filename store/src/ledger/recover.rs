@@ -1,9 +1,11 @@
 //! Building the ledger anew from the records that an engine holds, given in any order.
 
+use std::ops::Range;
+
 use hashbrown::{HashMap, HashSet};
 
 use super::{DeliveryRow, Ledger, MessageRow, Page, PortState};
-use crate::engine::Key;
+use crate::engine::{Damage, Key, Loss};
 use crate::message_box::keys;
 use crate::message_box::keys::applied::AppliedRecord;
 use crate::message_box::keys::delivery::DeliveryHead;
@@ -14,15 +16,15 @@ use crate::{BoxId, DeliveryState, Error, ErrorKind, Retention, Route, Timestamp}
 /// A ledger in the making. Feed it every record, then [`Recovery::finish`].
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     id: Option<BoxId>,
-    ports: Vec<(u64, PortRecord)>,
+    ports: Vec<(u64, u32, PortRecord)>,
     changed: Vec<(u64, DeliveryHead, bool)>,
     history: Vec<Key>,
     pages: Vec<(u64, Vec<Trace>)>,
     applied: Vec<(u64, AppliedRecord)>,
     fragments: Vec<Key>,
-    top: u64,
+    pub(super) top: u64,
 }
 
 /// What came out of a recovery.
@@ -32,8 +34,28 @@ pub(crate) struct Recovered {
     /// `None` for a box that was just created.
     pub(crate) id: Option<BoxId>,
     /// Records that belong to nothing: fragments of bodies that were never submitted, and what a damaged record
-    /// left behind. To be deleted.
+    /// left behind. To be deleted, unless something is damaged: then they are the rest of what was lost.
     pub(crate) orphans: Vec<Key>,
+    /// What damage makes of the box as a whole; empty where nothing is damaged.
+    pub(crate) harm: Harm,
+}
+
+/// What follows from damage for deliveries that are there, and what can be told of those that are not.
+#[derive(Debug, Default)]
+pub(crate) struct Harm {
+    /// Deliveries whose message is whole and whose own record is lost: suspended, since nobody knows how they stood.
+    pub(crate) parked: Vec<u64>,
+    /// Numbers of deliveries of which nothing is left.
+    pub(crate) missing: Vec<Range<u64>>,
+    /// Traces were forgotten in the life of this box, so that some of what is missing has just ended long ago.
+    pub(crate) may_be_forgotten: bool,
+    /// Records of messages whose every delivery has ended: a delete that was lost brought them back. To be deleted, or
+    /// they would be sent again once their traces are forgotten.
+    pub(crate) ended: Vec<Key>,
+    /// Ports whose record is lost, by their number.
+    pub(crate) nameless: Vec<u32>,
+    /// The box is not new, and its id is lost.
+    pub(crate) id_is_lost: bool,
 }
 
 impl Recovery {
@@ -48,7 +70,7 @@ impl Recovery {
         let Key { number, .. } = key;
         match key.family {
             keys::meta::FAMILY => self.id = Some(keys::meta::read(head)?),
-            keys::port::FAMILY => self.ports.push((number, keys::port::read(head)?)),
+            keys::port::FAMILY => self.ports.push((number, key.part, keys::port::read(head)?)),
             keys::message::FAMILY => self.message(number, head)?,
             keys::delivery::FAMILY => {
                 let (fixed, rest) = keys::delivery::read(head)?;
@@ -96,26 +118,38 @@ impl Recovery {
         Ok(())
     }
 
-    /// Every record was given: puts the parts together.
-    pub(crate) fn finish(mut self) -> Recovered {
+    /// Every record was given: puts the parts together. `damages` is what the engine found.
+    pub(crate) fn finish(mut self, damages: &[Damage]) -> Recovered {
         let mut orphans = Vec::new();
+        let has_known = !self.ports.is_empty() || self.ledger.deliveries.range(0).next().is_some();
+        let mut harm = Harm { id_is_lost: self.id.is_none() && has_known, ..Harm::default() };
         self.finish_ports();
         self.finish_changed(&mut orphans);
         self.finish_pages();
+        harm.ended = self.finish_ended();
         self.finish_history(&mut orphans);
         self.finish_fragments(&mut orphans);
-        self.finish_applied();
+        let gaps = self.finish_applied();
+        if damages.iter().any(|damage| damage.loss != Loss::None) {
+            self.park(damages, &mut harm);
+            self.find_missing(damages, &gaps, &mut harm);
+        }
         self.queue();
+        let nameless = |(number, port): (usize, &PortState)| {
+            port.is_nameless().then(|| u32::try_from(number).unwrap_or(u32::MAX))
+        };
+        harm.nameless = self.ledger.ports.iter().enumerate().filter_map(nameless).collect();
         if crate::mutant::is("duplicates-after-reopening") {
             self.ledger.ids.clear();
         }
         self.ledger.next = self.top.max(1);
-        Recovered { ledger: self.ledger, id: self.id, orphans }
+        Recovered { ledger: self.ledger, id: self.id, orphans, harm }
     }
 
     fn finish_ports(&mut self) {
-        self.ports.sort_unstable_by_key(|(number, _)| *number);
-        for (number, record) in std::mem::take(&mut self.ports) {
+        self.ports.sort_unstable_by_key(|(number, copy, _)| (*number, *copy));
+        self.ports.dedup_by_key(|(number, ..)| *number);
+        for (number, _, record) in std::mem::take(&mut self.ports) {
             let place = u32::try_from(number).unwrap_or(u32::MAX);
             // A damaged port record leaves a gap; its deliveries stay under a name that says so.
             while (self.ledger.ports.len() as u64) < number {
@@ -131,7 +165,7 @@ impl Recovery {
         let Ok(name) = crate::PortName::new(&format!("damaged-port-{number}")) else { return };
         self.ledger.names.insert(name.clone(), u32::try_from(number).unwrap_or(u32::MAX));
         let record = PortRecord { name, backup: false, defined: false, paused: true };
-        self.ledger.ports.push(PortState::new(record));
+        self.ledger.ports.push(PortState::nameless(record));
     }
 
     fn finish_changed(&mut self, orphans: &mut Vec<Key>) {
@@ -177,6 +211,19 @@ impl Recovery {
             self.ledger.pages.push_back(Page { sequence, rows, newest });
             self.ledger.next_page = sequence + 1;
         }
+    }
+
+    fn finish_ended(&mut self) -> Vec<Key> {
+        let has_ended =
+            |(number, row): (u64, &MessageRow)| (row.count > 0 && row.live == 0).then_some(number);
+        let ended: Vec<u64> = self.ledger.messages.range(0).filter_map(has_ended).collect();
+        for number in &ended {
+            if let Some(row) = self.ledger.messages.get_mut(*number) {
+                row.count = 0;
+            }
+            self.ledger.long_bodies.remove(number);
+        }
+        ended.into_iter().map(keys::message::key).collect()
     }
 
     fn trace(&mut self, page: u64, trace: &Trace) {
@@ -229,10 +276,18 @@ impl Recovery {
         }
     }
 
-    fn finish_applied(&mut self) {
+    /// Gives the numbers between remembered batches, where none was forgotten in between: bodies that were put in
+    /// ahead, no deliveries.
+    fn finish_applied(&mut self) -> Vec<Range<u64>> {
         self.applied.sort_unstable_by_key(|(sequence, _)| *sequence);
         let applied = std::mem::take(&mut self.applied);
         let newest = applied.last().map_or(0, |(sequence, _)| sequence + 1);
+        let mut gaps = Vec::new();
+        for ((before, earlier), (after, later)) in applied.iter().zip(applied.iter().skip(1)) {
+            if before + 1 == *after && earlier.next_number < later.first {
+                gaps.push(earlier.next_number..later.first);
+            }
+        }
         self.ledger.applied = HashMap::with_capacity(applied.len());
         for (_, record) in applied {
             if !crate::mutant::is("number-used-again") {
@@ -242,6 +297,7 @@ impl Recovery {
             self.ledger.applied.insert(record.id, record);
         }
         self.ledger.applied_oldest = newest - self.ledger.applied_order.len() as u64;
+        gaps
     }
 
     /// Counts every delivery and puts it where its state wants it, in order of number.

@@ -33,6 +33,12 @@ impl Content {
         Self { number, now: Vec::new(), lasting: Vec::new(), dirty: BTreeSet::new() }
     }
 
+    /// Holds these bytes, flushed.
+    pub(super) fn fill(&mut self, bytes: &[u8]) {
+        self.now = bytes.to_vec();
+        self.lasting = bytes.to_vec();
+    }
+
     fn write(&mut self, at: usize, bytes: &[u8]) {
         let end = at + bytes.len();
         if self.now.len() < end {

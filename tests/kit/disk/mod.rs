@@ -79,6 +79,24 @@ impl SimDisk {
         Self::with(Names::new(), StdRng::seed_from_u64(seed))
     }
 
+    /// A disk with these files, all of them flushed.
+    #[must_use]
+    pub fn holding(files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let names = files.iter().map(|(name, bytes)| {
+            let mut content = Content::new(0);
+            content.fill(bytes);
+            (name.clone(), Arc::new(Mutex::new(content)))
+        });
+        Self::with(names.collect(), StdRng::seed_from_u64(0))
+    }
+
+    /// Every file with its bytes.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        state.names.iter().map(|(name, content)| (name.clone(), file::lock(content).now.clone())).collect()
+    }
+
     fn with(names: Names, random: StdRng) -> Self {
         let lasting = vec![names.clone()];
         Self(Arc::new(Mutex::new(State {

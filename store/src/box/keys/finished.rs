@@ -75,6 +75,16 @@ pub(crate) fn rows(page: &[u8]) -> impl Iterator<Item = Result<Trace, Error>> {
     })
 }
 
+/// The page with other port numbers. A row that cannot be read, and what is behind it, stays out.
+pub(crate) fn with_ports(page: &[u8], change: impl Fn(u32) -> u32) -> bytes::Bytes {
+    let mut changed = Vec::with_capacity(page.len());
+    for mut trace in rows(page).flatten() {
+        trace.port = change(trace.port);
+        push(&mut changed, &trace);
+    }
+    changed.into()
+}
+
 fn row(fields: &mut Fields<'_>) -> Result<Trace, Error> {
     let mut trace = Trace {
         delivery: fields.u64()?,

@@ -12,6 +12,8 @@ use crate::{Error, Headers, MessageId, Timestamp, codec};
 pub(crate) const FAMILY: u8 = 3;
 const VERSION: u8 = 1;
 const HEADERS: u8 = 1;
+/// Where the port numbers begin.
+const PORTS_AT: usize = 52;
 
 /// The fixed part of a message's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,23 @@ pub(crate) fn read(head: &[u8]) -> Result<Parsed<'_>, Error> {
     };
     let ports = fields.bytes(ports * 4)?;
     Ok(Parsed { fixed, ports, headers: (flags & HEADERS != 0).then_some(fields.0) })
+}
+
+/// The message id in a head that may be damaged: right or wrong, but better than nothing.
+pub(crate) fn peek_id(head: &[u8]) -> Option<MessageId> {
+    let mut fields = Fields(head.get(4..)?);
+    fields.take().ok().map(MessageId::from_bytes)
+}
+
+/// The head with other port numbers.
+pub(crate) fn with_ports(head: &[u8], change: impl Fn(u32) -> u32) -> bytes::Bytes {
+    let mut head = head.to_vec();
+    let ports = head.get(2..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_le_bytes);
+    let end = PORTS_AT + usize::from(ports) * 4;
+    for bytes in head.get_mut(PORTS_AT..end).unwrap_or_default().as_chunks_mut::<4>().0 {
+        *bytes = change(u32::from_le_bytes(*bytes)).to_le_bytes();
+    }
+    head.into()
 }
 
 impl Parsed<'_> {

@@ -1,4 +1,5 @@
-//! Family 2: a port, under its internal number: flags (1 byte), name.
+//! Family 2: a port, under its internal number: flags (1 byte), name. Twice, as parts 0 and 1: every delivery of the
+//! port depends on it.
 
 use super::Fields;
 use crate::engine::{Key, WriteSet};
@@ -18,13 +19,19 @@ pub(crate) struct PortRecord {
     pub(crate) paused: bool,
 }
 
+pub(crate) fn key(number: u32) -> Key {
+    Key::new(FAMILY, u64::from(number), 0)
+}
+
 pub(crate) fn write(writes: &mut WriteSet, number: u32, record: &PortRecord) {
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     let flags = flag(record.backup, BACKUP) | flag(record.defined, DEFINED) | flag(record.paused, PAUSED);
-    writes.put(Key::new(FAMILY, u64::from(number), 0), bytes::Bytes::new(), |head| {
-        head.push(flags);
-        head.extend_from_slice(record.name.as_str().as_bytes());
-    });
+    for copy in 0..2 {
+        writes.put(Key::new(FAMILY, u64::from(number), copy), bytes::Bytes::new(), |head| {
+            head.push(flags);
+            head.extend_from_slice(record.name.as_str().as_bytes());
+        });
+    }
 }
 
 pub(crate) fn read(head: &[u8]) -> Result<PortRecord, Error> {

@@ -11,18 +11,19 @@ use crate::{
     PortName, Refusal, Route, Timestamp, codec,
 };
 
-/// The head of the only put that `write` makes, in hexadecimal, and its key.
+/// The head of the put that `write` makes, in hexadecimal, and its key.
 fn head(write: impl FnOnce(&mut WriteSet)) -> (Key, Vec<u8>, String) {
     let mut writes = WriteSet::default();
     write(&mut writes);
     let mut all = writes.iter();
-    match (all.next(), all.next()) {
-        (Some(Write::Put { key, head, .. }), None) => {
-            let hex = head.iter().map(|byte| format!("{byte:02x}")).collect();
-            (key, head.to_vec(), hex)
-        }
-        other => panic!("not one put: {other:?}"),
+    let Some(Write::Put { key, head, .. }) = all.next() else { panic!("not a put: {writes:?}") };
+    // What is written twice has the same bytes both times.
+    for copy in all {
+        let Write::Put { key: second, head: again, .. } = copy else { panic!("{copy:?}") };
+        assert_eq!((second, again), (Key::new(key.family, key.number, 1), head));
     }
+    let hex = head.iter().map(|byte| format!("{byte:02x}")).collect();
+    (key, head.to_vec(), hex)
 }
 
 fn headers() -> Headers {

@@ -95,13 +95,20 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct HostDisk {
     folder: PathBuf,
+    is_for_reading: bool,
 }
 
 impl HostDisk {
     /// The disk whose files are in `folder`. Nothing is touched yet.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), is_for_reading: false }
+    }
+
+    /// The same for looking only: files are opened for reading, so that a folder without the right to write will do.
+    #[must_use]
+    pub fn for_reading(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), is_for_reading: true }
     }
 }
 
@@ -128,7 +135,7 @@ impl Disk for HostDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.folder.join(name))?;
+        let file = OpenOptions::new().read(true).write(!self.is_for_reading).open(self.folder.join(name))?;
         Ok(Arc::new(HostFile(file)))
     }
 

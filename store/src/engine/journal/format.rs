@@ -445,6 +445,49 @@ impl TableEntry {
         }
         None
     }
+
+    /// Reads an entry that is known to be there, mended where that is possible without a doubt left by its checksum.
+    pub(super) fn decode_or_mend(bytes: &[u8], seed: u32, at: u64) -> Option<Self> {
+        Self::decode(bytes, seed, at).or_else(|| Self::mend(bytes, seed, at)).or_else(|| {
+            match Self::mend_byte(bytes, seed, at).as_slice() {
+                [only] => Some(*only),
+                _ => None,
+            }
+        })
+    }
+
+    /// What an entry that fails its checksum may have been if one of its bytes has changed. Each fits the checksum;
+    /// which one is right, if any, only something else can tell. None where more than one byte is not as it must be.
+    pub(super) fn mend_byte(bytes: &[u8], seed: u32, at: u64) -> Vec<Self> {
+        let mut found = Vec::new();
+        let Some(Ok(mut copy)) = bytes.get(..ENTRY_BYTES).map(<[u8; ENTRY_BYTES]>::try_from) else {
+            return found;
+        };
+        let must_be_zero = [3, 40, 41, 42, 43];
+        let mut wrong: Vec<usize> = must_be_zero
+            .into_iter()
+            .filter(|index| copy.get(*index).is_some_and(|byte| *byte != 0))
+            .collect();
+        if !copy.first().is_some_and(|kind| (1..=3).contains(kind)) {
+            wrong.push(0);
+        }
+        let indexes = match wrong.as_slice() {
+            [] => 0..ENTRY_BYTES,
+            [index] => *index..index + 1,
+            _ => return found,
+        };
+        for index in indexes {
+            for change in 1..=u8::MAX {
+                let Some(byte) = copy.get_mut(index) else { continue };
+                *byte ^= change;
+                found.extend(Self::decode(&copy, seed, at));
+                if let Some(byte) = copy.get_mut(index) {
+                    *byte ^= change;
+                }
+            }
+        }
+        found
+    }
 }
 
 /// Bytes of a group with so many entries, head bytes and body bytes; `None` where it would be longer than allowed.

@@ -9,10 +9,12 @@
 //! per segment; 24 bytes of memory per record where numbers ascend, up to twice that where they do not. The disk
 //! holds at most about twice what lives, four segments, and the spare ones.
 
+mod damages;
 mod disk;
 mod format;
 mod group;
 mod index;
+mod look;
 mod move_rest;
 mod read;
 mod replay;
@@ -27,14 +29,19 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 
+use bytes::Bytes;
+
+use self::damages::Damages;
 use self::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TableEntry, segment_seed};
+use self::look::{LookedAt, Unreadable};
 use self::move_rest::lives_at;
 use self::read::{ReadFault, Window, is_head_sound, read_entry, read_raw};
-use self::replay::Damages;
 use self::scan::{Scanner, Step, entry_at};
 use self::segment::{FileName, LiveMap};
 use self::write::{Shared, Writer};
-use crate::engine::{Damage, Engine, EngineStats, Key, Record, Visit, WriteSet};
+use crate::engine::{
+    Damage, Engine, EngineStats, FileInfo, Key, Location, Loss, Record, TornTail, Visit, WriteSet,
+};
 use crate::{Durability, Error, ErrorKind};
 
 pub use self::disk::{Disk, DiskFile, HostDisk};
@@ -60,17 +67,6 @@ impl Default for JournalConfig {
     }
 }
 
-/// The end of the journal that a crash left unfinished, and that was dropped at opening.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TornTail {
-    /// The file.
-    pub file: String,
-    /// Where the dropped part begins.
-    pub offset: u64,
-    /// How much was dropped, as far as it can be told.
-    pub bytes: u64,
-}
-
 /// A segmented, append-only journal with an index in memory.
 #[derive(Debug)]
 pub struct Journal {
@@ -79,6 +75,8 @@ pub struct Journal {
     salt: u64,
     damages: Mutex<Damages>,
     torn_tail: Option<TornTail>,
+    /// What the disk did not give, where it is only looked at.
+    unreadable: Unreadable,
 }
 
 impl Journal {
@@ -97,7 +95,35 @@ impl Journal {
         let torn_tail = opened.torn_tail.take();
         let salt = opened.salt;
         let (writer, shared) = Writer::new(disk, config, opened);
-        Ok(Self { writer: Mutex::new(writer), shared, salt, damages, torn_tail })
+        let unreadable = Unreadable::default();
+        let journal = Self { writer: Mutex::new(writer), shared, salt, damages, torn_tail, unreadable };
+        journal.damages().settle(|damage| journal.is_of_a_live_record(damage));
+        Ok(journal)
+    }
+
+    /// Whether the damaged bytes are those of the record that its key leads to.
+    fn is_of_a_live_record(&self, damage: &Damage) -> bool {
+        let live = self.live();
+        let Some(place) = damage.key.and_then(|key| live.place(key)) else { return false };
+        let Some(segment) = live.segment(place.segment) else { return false };
+        let seed = segment_seed(self.salt, u64::from(place.segment));
+        FileName::Segment(place.segment).to_string() == damage.file
+            && read_entry(&*segment.file, seed, place.at())
+                .is_ok_and(|entry| [entry.head_at, entry.body_at].map(u64::from).contains(&damage.offset))
+    }
+
+    /// Opens the journal in `disk`'s folder only to be read: nothing is written, also not what opening usually tidies
+    /// up, and every apply fails with [`ErrorKind::Closed`]. The caller sees to it that nobody writes meanwhile.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn look(disk: Arc<dyn Disk>) -> Result<Self, Error> {
+        let unreadable = Unreadable::default();
+        let disk = Arc::new(LookedAt::new(disk, unreadable.clone()));
+        let mut journal = Self::open(disk, JournalConfig::default())?;
+        journal.unreadable = unreadable;
+        journal.writer().seal();
+        Ok(journal)
     }
 
     /// Opens the journal in a folder of the host's, or creates it with the folders above.
@@ -106,12 +132,6 @@ impl Journal {
     /// As [`Journal::open`].
     pub fn open_folder(folder: &Path, config: JournalConfig) -> Result<Self, Error> {
         Self::open(Arc::new(HostDisk::new(folder)), config)
-    }
-
-    /// What opening dropped because a crash had left it unfinished. It had never been acknowledged.
-    #[must_use]
-    pub const fn torn_tail(&self) -> Option<&TornTail> {
-        self.torn_tail.as_ref()
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -231,6 +251,7 @@ impl Engine for Journal {
                         bytes: u64::from(place.bytes),
                         key: Some(key),
                         what: what.to_owned(),
+                        loss: Loss::Record,
                     });
                     self.shared.live_mut().set_damaged(place.segment);
                     Error::new(ErrorKind::Corrupt, "read a record")
@@ -260,7 +281,50 @@ impl Engine for Journal {
     }
 
     fn damage(&self) -> Vec<Damage> {
-        self.damages().list().to_vec()
+        let mut damages = self.damages().list().to_vec();
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        damages.extend(unreadable.iter().map(|(file, offset)| Damage {
+            file: file.clone(),
+            offset: *offset,
+            bytes: 0,
+            key: None,
+            what: "the disk does not give what is here".to_owned(),
+            // What it costs is told by the records that miss it.
+            loss: Loss::None,
+        }));
+        damages
+    }
+
+    fn locate(&self, key: Key) -> Option<Location> {
+        let place = self.live().place(key)?;
+        let file = FileName::Segment(place.segment).to_string();
+        Some(Location { file, offset: place.at(), bytes: u64::from(place.bytes) })
+    }
+
+    fn peek(&self, key: Key) -> Option<Bytes> {
+        let (place, file) = {
+            let live = self.live();
+            let place = live.place(key)?;
+            (place, live.segment(place.segment)?.file.clone())
+        };
+        let seed = segment_seed(self.salt, u64::from(place.segment));
+        let entry = read_entry(&*file, seed, place.at()).ok()?;
+        Some(read_raw(&*file, seed, &entry).ok()?.record.head)
+    }
+
+    fn files(&self) -> Vec<FileInfo> {
+        let live = self.live();
+        let info = |(number, segment): (u32, &segment::Segment)| FileInfo {
+            file: FileName::Segment(number).to_string(),
+            bytes: segment.file_bytes,
+            used_bytes: segment.end,
+            records: segment.records,
+        };
+        live.segments().map(info).collect()
+    }
+
+    fn torn_tail(&self) -> Option<TornTail> {
+        self.torn_tail.clone()
     }
 
     fn close(&self) -> Result<(), Error> {

@@ -67,14 +67,13 @@ impl From<io::Error> for ReadFault {
     }
 }
 
-/// Reads the table entry at `at`, mended where one bit of it has flipped.
+/// Reads the table entry at `at`, mended where one byte of it has changed. The caller knows whose it should be.
 pub(super) fn read_entry(file: &dyn DiskFile, seed: u32, at: u64) -> Result<TableEntry, ReadFault> {
     let mut bytes = [0; ENTRY_BYTES];
     if file.read_at(&mut bytes, at)? < ENTRY_BYTES {
         return Err(ReadFault::Mismatch("the file ends before the record's table entry does"));
     }
-    TableEntry::decode(&bytes, seed, at)
-        .or_else(|| TableEntry::mend(&bytes, seed, at))
+    TableEntry::decode_or_mend(&bytes, seed, at)
         .ok_or(ReadFault::Mismatch("the record's table entry does not match its checksum"))
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crc32c::crc32c_append;
 
+use super::damages::Damages;
 use super::disk::{Disk, DiskFile};
 use super::format::{
     ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, HeaderCopy,
@@ -19,16 +20,14 @@ use super::format::{
 };
 use super::index::Place;
 use super::read::{Window, is_head_sound};
+use super::read_error;
 use super::scan::{Group, Scanner, Step, is_trailer_sound};
 use super::segment::{FileName, LiveMap, Segment};
-use super::{TornTail, read_error};
-use crate::engine::{Damage, Key};
+use crate::engine::TornTail;
 use crate::{Error, ErrorKind};
 
 /// Copied at once when the unproven end of the last segment is written again.
 const COPY_BYTES: usize = 1024 * 1024;
-/// Damage beyond so many places is only counted in the log.
-const DAMAGES_MAX: usize = 10_000;
 
 /// A file that is kept to be written over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,48 +50,6 @@ pub(super) struct Opened {
     pub(super) spares: Vec<Spare>,
     pub(super) damages: Damages,
     pub(super) torn_tail: Option<TornTail>,
-}
-
-/// What was found damaged, each place once.
-#[derive(Debug, Default)]
-pub(super) struct Damages(Vec<Damage>);
-
-impl Damages {
-    /// What was noted so far.
-    pub(super) fn list(&self) -> &[Damage] {
-        &self.0
-    }
-
-    /// Notes damage, unless that place was noted before.
-    pub(super) fn add(&mut self, damage: Damage) {
-        let place = |damage: &Damage| (damage.offset, damage.key);
-        let known = self.0.iter().any(|known| known.file == damage.file && place(known) == place(&damage));
-        if known {
-            return;
-        }
-        tracing::error!(
-            file = damage.file,
-            offset = damage.offset,
-            bytes = damage.bytes,
-            key = ?damage.key,
-            "the journal is damaged: {}",
-            damage.what
-        );
-        if self.0.len() < DAMAGES_MAX {
-            self.0.push(damage);
-        }
-    }
-
-    /// Notes that a record cannot be read, unless that is known.
-    pub(super) fn add_record(&mut self, damage: Damage) {
-        if !self.0.iter().any(|known| known.key == damage.key) {
-            self.add(damage);
-        }
-    }
-
-    fn note(&mut self, file: FileName, offset: u64, bytes: u64, key: Option<Key>, what: impl Into<String>) {
-        self.add(Damage { file: file.to_string(), offset, bytes, key, what: what.into() });
-    }
 }
 
 /// Reads every file of `disk`'s folder. `salt` is used where there is no journal yet.
@@ -187,7 +144,7 @@ impl<'a> Replay<'a> {
             for (offset, copy) in [0, SEGMENT_HEADER_BYTES as u64].into_iter().zip(copies) {
                 if copy != header.map_or(HeaderCopy::Damaged, HeaderCopy::Sound) || header.is_none() {
                     let what = "a copy of the segment header is damaged";
-                    self.opened.damages.note(name, offset, SEGMENT_HEADER_BYTES as u64, None, what);
+                    self.opened.damages.note_mended(name, offset, SEGMENT_HEADER_BYTES as u64, None, what);
                 }
             }
             segment.header = header;
@@ -382,13 +339,19 @@ impl<'a> Replay<'a> {
         match step {
             Step::Group(group) => {
                 if !group.has_header {
-                    self.opened.damages.note(name, group.at, marks, None, "a group's header is damaged");
+                    self.opened.damages.note_mended(
+                        name,
+                        group.at,
+                        marks,
+                        None,
+                        "a group's header is damaged",
+                    );
                 }
                 self.load(number, step, window)
             }
             Step::BadTrailer(group) => {
                 let at = group.trailer_at();
-                self.opened.damages.note(name, at, marks, None, "a group's trailer is damaged");
+                self.opened.damages.note_mended(name, at, marks, None, "a group's trailer is damaged");
                 Ok(())
             }
             Step::Cut(group) => {
@@ -411,6 +374,7 @@ impl<'a> Replay<'a> {
         let name = FileName::Segment(number);
         let seed = segment_seed(self.opened.salt, u64::from(number));
         self.entries.clear();
+        let mut unread = Vec::new();
         let (offsets, is_table) = step.entries();
         for at in offsets {
             let bytes = window.read(at, ENTRY_BYTES)?;
@@ -420,18 +384,51 @@ impl<'a> Replay<'a> {
                 // Nothing says that there was one.
             } else if let Some(entry) = TableEntry::mend(bytes, seed, at) {
                 self.entries.push((at, entry));
-                let what =
-                    format!("one bit of the table entry of {:?} had flipped; nothing is lost", entry.key);
-                self.opened.damages.note(name, at, ENTRY_BYTES as u64, None, what);
+                self.note_mended(name, at, &entry);
             } else {
-                self.opened.live.set_damaged(number);
-                let what = "a table entry is damaged";
-                self.opened.damages.note(name, at, ENTRY_BYTES as u64, None, what);
+                unread.push(at);
             }
         }
+        self.mend_by_table(name, step, &unread, seed, window)?;
         for index in 0..self.entries.len() {
             let Some(&(at, entry)) = self.entries.get(index) else { break };
             self.load_entry(number, at, &entry, seed, window)?;
+        }
+        Ok(())
+    }
+
+    fn note_mended(&mut self, name: FileName, at: u64, entry: &TableEntry) {
+        let what = format!("part of the table entry of {:?} had changed; nothing is lost", entry.key);
+        self.opened.damages.note_mended(name, at, ENTRY_BYTES as u64, Some(entry.key), what);
+    }
+
+    /// Where a single entry of a group cannot be read, the checksum of the whole table tells whether changing one
+    /// byte of it puts it right. Entries that stay unread are damage.
+    fn mend_by_table(
+        &mut self,
+        name: FileName,
+        step: Step,
+        unread: &[u64],
+        seed: u32,
+        window: &mut Window<'_>,
+    ) -> io::Result<()> {
+        if let (Step::Group(group), [at]) = (step, unread) {
+            let bytes = window.read(*at, ENTRY_BYTES)?;
+            let candidates = TableEntry::mend_byte(bytes, seed, *at);
+            let place = self.entries.partition_point(|(before, _)| before < at);
+            for entry in candidates {
+                self.entries.insert(place, (*at, entry));
+                if table_crc(&self.entries, seed) == group.header.table_crc {
+                    self.note_mended(name, *at, &entry);
+                    return Ok(());
+                }
+                self.entries.remove(place);
+            }
+        }
+        for at in unread {
+            self.opened.live.set_damaged(name.number());
+            let what = "a table entry is damaged";
+            self.opened.damages.note(name, *at, ENTRY_BYTES as u64, None, what);
         }
         Ok(())
     }
@@ -485,6 +482,11 @@ struct Tail {
 
 fn is_closing(group: &Group) -> bool {
     group.header.kind == GroupKind::Closing
+}
+
+/// The checksum of a table with these entries.
+fn table_crc(entries: &[(u64, TableEntry)], seed: u32) -> u32 {
+    entries.iter().fold(0, |crc, (at, entry)| crc32c_append(crc, &entry.encode(seed, *at)))
 }
 
 /// Whether half of a closing mark is missing, as a crash while it was being written leaves it. Nothing was in it. Where

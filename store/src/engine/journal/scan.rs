@@ -74,7 +74,8 @@ impl Step {
     }
 }
 
-/// Reads the entry at `at`, mended where one bit of it has flipped and it is known to be an entry.
+/// Reads the entry at `at`, mended where one byte of it has changed and it is known to be an entry. Only the live map
+/// tells whether that one counts.
 pub(super) fn entry_at(
     window: &mut Window<'_>,
     seed: u32,
@@ -82,8 +83,11 @@ pub(super) fn entry_at(
     is_table: bool,
 ) -> io::Result<Option<TableEntry>> {
     let bytes = window.read(at, ENTRY_BYTES)?;
-    let entry = TableEntry::decode(bytes, seed, at);
-    Ok(if is_table { entry.or_else(|| TableEntry::mend(bytes, seed, at)) } else { entry })
+    Ok(if is_table {
+        TableEntry::decode_or_mend(bytes, seed, at)
+    } else {
+        TableEntry::decode(bytes, seed, at)
+    })
 }
 
 /// Goes through a segment's groups in order.

@@ -527,6 +527,11 @@ impl Writer {
         matches!(self.state, State::Open)
     }
 
+    /// Takes no writes from the beginning.
+    pub(super) fn seal(&mut self) {
+        self.state = State::Closed;
+    }
+
     /// Flushes, marks the journal as closed cleanly, and takes no more writes.
     pub(super) fn close(&mut self, shared: &Shared) -> Result<(), Error> {
         match &self.state {
