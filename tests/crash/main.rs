@@ -23,7 +23,8 @@ fn rounds(engine: Engine, rounds: u32, is_flushed: bool) -> Totals {
 fn assert_nothing_is_wrong(totals: &Totals) {
     assert!(totals.failed.is_empty(), "{:#?}", totals.failed);
     assert_eq!(totals.rounds(), 30);
-    assert!(totals.acknowledged() > 1_000, "too little was done to prove anything");
+    // Little on a busy machine, thousands on an idle one.
+    assert!(totals.acknowledged() > 100, "too little was done to prove anything");
 }
 
 #[test]
