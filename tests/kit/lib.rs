@@ -8,6 +8,7 @@ pub mod disk;
 pub mod history;
 pub mod model;
 pub mod powercut;
+pub mod proof;
 pub mod server;
 pub mod small_disk;
 pub mod suite;

@@ -9,7 +9,6 @@ mod life;
 #[cfg(pillarbox_mutants)]
 mod mutants;
 mod plan;
-mod proof;
 mod recorder;
 mod run;
 mod world;
@@ -22,6 +21,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use pillarbox_tests::proof;
 
 use crate::run::{Outcome, Total, run, run_many};
 

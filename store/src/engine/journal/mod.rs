@@ -15,6 +15,8 @@ mod group;
 mod index;
 mod move_rest;
 mod read;
+#[cfg(feature = "testing")]
+pub(crate) mod recode;
 mod replay;
 mod scan;
 mod segment;

@@ -4,7 +4,10 @@ use std::path::Path;
 
 /// Replaces what stands between the marks of `section`; the rest of the page is a person's. Nothing happens to a page
 /// without these marks.
-pub(crate) fn write(page: &Path, section: &str, figures: &str) -> std::io::Result<()> {
+///
+/// # Errors
+/// The page cannot be read or written.
+pub fn write(page: &Path, section: &str, figures: &str) -> std::io::Result<()> {
     let text = std::fs::read_to_string(page)?;
     match replaced(&text, section, figures) {
         Some(text) => std::fs::write(page, text),
