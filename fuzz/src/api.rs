@@ -150,7 +150,7 @@ async fn check_counts(router: &Router, taken: u64) {
     for port in ask(router, "/v1/ports").await["ports"].as_array().expect("ports") {
         let name = port["name"].as_str().expect("a name");
         for state in DeliveryState::ALL.map(DeliveryState::as_str) {
-            let count = port["counts"][state].as_u64().expect("every state is counted");
+            let count = port["counts"][state.replace('-', "_")].as_u64().expect("every state is counted");
             counted += count;
             let page =
                 ask(router, &format!("/v1/deliveries?port={name}&state={state}&limit={PAGE_MAX}")).await;

@@ -7,7 +7,12 @@
 #![expect(clippy::print_stderr, reason = "and so are their errors")]
 
 mod error;
+mod fuzz;
+mod mutants;
 mod powercut;
+#[expect(unreachable_pub, reason = "it is a part of the tests' kit as well")]
+#[path = "../../tests/kit/proof.rs"]
+mod proof;
 mod report;
 mod sim;
 mod steps;
@@ -37,6 +42,10 @@ enum Command {
     Powercut(powercut::Args),
     /// Simulate the whole system on one thread in virtual time, seed by seed
     Sim(sim::Args),
+    /// Look for bytes that do harm where bytes of others are read, with libFuzzer
+    Fuzz(fuzz::Args),
+    /// Change the ledger and the journal one small thing at a time and look whether a test notices
+    Mutants(mutants::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -47,6 +56,8 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args, &workspace),
         Command::Powercut(args) => powercut::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
+        Command::Fuzz(args) => fuzz::run(args, &workspace),
+        Command::Mutants(args) => mutants::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {
