@@ -69,7 +69,8 @@ fn config() -> JournalConfig {
 }
 
 fn open(disk: &MemoryDisk) -> Journal {
-    Journal::open(Arc::new(disk.clone()), config()).expect("a disk in memory answers, and the version is ours")
+    Journal::open(Arc::new(disk.clone()), config())
+        .expect("a disk in memory answers, and the version is ours")
 }
 
 fn key(input: &mut Input<'_>) -> Key {

@@ -12,9 +12,9 @@ use super::*;
 use crate::disk::MemoryDisk;
 use crate::segments::{folder, input_of};
 
-/// What the changes are drawn from. The same ones on every machine and every run.
+/// What the changes are drawn from: the same ones on every machine and every run, unless `FUZZ_SEED` asks for others.
 const SEED: u64 = 20_261_123;
-/// Changed inputs for each target.
+/// Changed inputs for each target, unless `FUZZ_CHANGES` asks for more.
 const CHANGED: u64 = 400;
 const LENGTH_MAX: usize = 8 * 1024;
 
@@ -25,8 +25,10 @@ fn home() -> &'static Path {
 /// A target's corpus, in order of name.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = home().join("corpus").join(target);
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(&folder).expect("it has a corpus").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .expect("it has a corpus")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     files.sort();
     assert!(!files.is_empty(), "{} is empty", folder.display());
     files.into_iter().map(|path| (path.clone(), fs::read(&path).expect("it can be read"))).collect()
@@ -34,7 +36,8 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// The words of a target's dictionary, as libFuzzer reads it: `"WORD"` a line, with `\xHH`, `\\` and `\"`.
 fn dictionary(target: &str) -> Vec<Vec<u8>> {
-    let text = fs::read_to_string(home().join("dictionaries").join(format!("{target}.dict"))).unwrap_or_default();
+    let text =
+        fs::read_to_string(home().join("dictionaries").join(format!("{target}.dict"))).unwrap_or_default();
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| word(line).unwrap_or_else(|| panic!("{target}.dict: {line}"))).collect()
 }
@@ -98,21 +101,26 @@ fn change(data: &mut Vec<u8>, random: &mut StdRng, words: &[Vec<u8>], other: &[u
     data.truncate(LENGTH_MAX);
 }
 
+fn asked(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
 fn run_corpus_and_changes(target: &str) {
     let (_, run) = TARGETS.into_iter().find(|(name, _)| *name == target).expect("a target");
     let (files, words) = (corpus(target), dictionary(target));
     for (path, data) in &files {
         run_kept(target, run, data, &path.display().to_string());
     }
-    for number in 0..CHANGED {
-        let mut random = StdRng::seed_from_u64(SEED ^ number << 32);
+    let (seed, changes) = (asked("FUZZ_SEED", SEED), asked("FUZZ_CHANGES", CHANGED));
+    for number in 0..changes {
+        let mut random = StdRng::seed_from_u64(seed ^ number << 32);
         let (_, from) = &files[random.random_range(0..files.len())];
         let (_, other) = &files[random.random_range(0..files.len())];
         let mut data = from.clone();
         for _ in 0..random.random_range(1..8) {
             change(&mut data, &mut random, &words, other);
         }
-        run_kept(target, run, &data, &format!("change {number} from seed {SEED}"));
+        run_kept(target, run, &data, &format!("change {number} from seed {seed}"));
     }
 }
 

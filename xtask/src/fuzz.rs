@@ -109,7 +109,17 @@ fn replay(target: &str, input: &Path, workspace: &Workspace) -> Result<(), Error
     let input = std::path::absolute(input)
         .map_err(|error| Error::new(format!("{} cannot be found: {error}", input.display())))?;
     workspace
-        .cargo(["run", "--quiet", "--locked", "--package", "pillarbox-fuzz", "--example", "replay", "--", target])
+        .cargo([
+            "run",
+            "--quiet",
+            "--locked",
+            "--package",
+            "pillarbox-fuzz",
+            "--example",
+            "replay",
+            "--",
+            target,
+        ])
         .args([input.to_string_lossy().as_ref()])
         .run()
 }

@@ -224,13 +224,20 @@ mod tests {
         fs::write(folder.join("mutants.out/unviable.txt"), "d\n").unwrap();
         let second = read(&folder, &known);
         assert_eq!(second.get("a"), Some(&Outcome::Caught));
-        assert!(figures(8, &second).contains("| 8 | 4 (50 %) | 2 | 0 | 1 | 1 | 66.7 % |"), "{}", figures(8, &second));
+        assert!(
+            figures(8, &second).contains("| 8 | 4 (50 %) | 2 | 0 | 1 | 1 | 66.7 % |"),
+            "{}",
+            figures(8, &second)
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn a_name_is_matched_as_it_is() {
-        assert_eq!(escaped("a/b.rs:1: replace + with * in f<T>"), r"a\/b\.rs\:1\: replace \+ with \* in f\<T\>");
+        assert_eq!(
+            escaped("a/b.rs:1: replace + with * in f<T>"),
+            r"a\/b\.rs\:1\: replace \+ with \* in f\<T\>"
+        );
     }
 
     #[test]

@@ -308,5 +308,7 @@ fn check_trace(trace: &Trace) -> Result<(), Error> {
 
 /// A record is whole as its checksum has it, and says what no box wrote.
 fn nonsense(what: &'static str, value: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Corrupt, "read the box").with("reason", "a record says what cannot be").with(what, value)
+    Error::new(ErrorKind::Corrupt, "read the box")
+        .with("reason", "a record says what cannot be")
+        .with(what, value)
 }

@@ -37,8 +37,13 @@ fn port(writes: &mut WriteSet, number: u32) {
 }
 
 fn delivery(writes: &mut WriteSet, state: DeliveryState) {
-    let fixed =
-        DeliveryHead { state, route: Route::Primary, attempts: 1, attempts_on_route: 1, due: Timestamp::EPOCH };
+    let fixed = DeliveryHead {
+        state,
+        route: Route::Primary,
+        attempts: 1,
+        attempts_on_route: 1,
+        due: Timestamp::EPOCH,
+    };
     keys::delivery::write(writes, 3, &fixed, &keys::delivery::DeliveryRest::default());
 }
 
