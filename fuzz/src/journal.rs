@@ -189,8 +189,29 @@ fn change(bytes: &mut Vec<u8>, kind: u8, at: usize, value: u8, input: &mut Input
     }
 }
 
+/// What an input came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing was damaged, and everything was there.
+    Undamaged,
+    /// Something was changed, and what was found is the state after one of the groups.
+    Whole,
+    /// Something was changed, and damage is reported.
+    Reported,
+    /// Of what was changed, or of its freed segments, nothing follows.
+    Untold,
+    /// It does not open.
+    Refused,
+}
+
 /// Writes, damages, opens, and goes on.
 pub fn run(data: &[u8]) {
+    let _ = verdict(data);
+}
+
+/// As [`run`], and tells what it came to.
+#[must_use]
+pub fn verdict(data: &[u8]) -> Verdict {
     let mut input = Input(data);
     let mut writing = Writing {
         disk: MemoryDisk::default(),
@@ -216,16 +237,23 @@ pub fn run(data: &[u8]) {
     let is_telling = damage(&disk, &mut input) && is_all_there;
     let Ok(journal) = Journal::open(Arc::new(disk.clone()), config()) else {
         assert!(was_damaged, "an undamaged journal does not open");
-        return;
+        return Verdict::Refused;
     };
     let found = contents(&journal);
-    if !was_damaged {
+    let verdict = if !was_damaged {
         assert!(found.is_sound && journal.torn_tail().is_none(), "{:?}", journal.damage());
         assert_eq!(found.records, now);
-    } else if is_telling && found.is_sound {
+        Verdict::Undamaged
+    } else if !is_telling {
+        Verdict::Untold
+    } else if found.is_sound {
         assert!(states.contains(&found.records), "half a group counts, and no damage is reported");
-    }
+        Verdict::Whole
+    } else {
+        Verdict::Reported
+    };
     go_on(&disk, journal, found);
+    verdict
 }
 
 /// A journal that opened takes more, and has all of it when it is opened again.

@@ -14,6 +14,7 @@ use crate::input::Input;
 
 const RECORDS_MAX: usize = 64;
 const LONG_BODY_BYTES: u64 = 1 << 30;
+const PORTS_MAX: usize = 8;
 /// The flag of a record's family byte after which its number has eight bytes instead of one.
 pub const LONG_NUMBER: u8 = 0x80;
 
@@ -59,7 +60,7 @@ async fn use_everything(mailbox: &MessageBox, config: &BoxConfig) {
         let _ = mailbox.message(info.message).await;
         let _ = mailbox.body(info.message, 0).await;
     }
-    for port in mailbox.ports() {
+    for port in mailbox.ports().into_iter().take(PORTS_MAX) {
         assert_eq!(port.counts.leased, 0, "a lease outlived its process");
         let define = Batch::new(ids.batch()).define_port(&port.name, PortSpec { backup: true });
         let _ = mailbox.commit(&define.unpause_port(&port.name)).await;

@@ -175,6 +175,20 @@ fn every_target_has_a_corpus_and_a_program() {
     }
 }
 
+/// The rule about whole groups is worth what it is applied to.
+#[test]
+fn the_corpus_leads_to_every_verdict() {
+    use crate::journal::{Verdict, verdict};
+    let of = |name: &str| {
+        let data = fs::read(home().join("corpus/journal").join(name)).expect("it is there");
+        verdict(&data)
+    };
+    let found = ["written-and-closed", "several-segments", "cut", "zeros", "renamed"].map(of);
+    let expected =
+        [Verdict::Undamaged, Verdict::Undamaged, Verdict::Whole, Verdict::Reported, Verdict::Untold];
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn an_input_of_segments_describes_the_folder() {
     for (path, data) in corpus("segments") {
