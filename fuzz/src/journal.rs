@@ -17,6 +17,8 @@ use crate::seal::seal;
 
 /// Ends the steps that write.
 pub const END: u8 = 0xff;
+/// Room that every journal puts aside for a full disk.
+const BALLAST: &str = "0000000000000000.spare";
 const STEPS_MAX: usize = 200;
 const CHANGES_MAX: usize = 20;
 /// Bytes that one input may write.
@@ -139,7 +141,8 @@ fn damage(disk: &MemoryDisk, input: &mut Input<'_>) -> bool {
         if !input.has_more() {
             break;
         }
-        let names = disk.names();
+        let mut names = disk.names();
+        names.retain(|name| name != BALLAST);
         let kind = input.u8();
         let Some(name) = names.get(usize::from(input.u8()) % names.len().max(1)) else { break };
         let (at, value) = (input.u32() as usize, input.u8());
@@ -157,7 +160,7 @@ fn damage(disk: &MemoryDisk, input: &mut Input<'_>) -> bool {
             }
             10 => {
                 is_telling = false;
-                disk.put(&format!("{:016}.seg", value), disk.bytes(name));
+                disk.put(&format!("{value:016}.seg"), disk.bytes(name));
             }
             other => disk.change(name, |bytes| change(bytes, other, at, value, input)),
         }
@@ -231,8 +234,9 @@ pub fn verdict(data: &[u8]) -> Verdict {
     drop(journal);
     // What a freed segment held, only the later ones knew: without these, older states cannot be told.
     let names = disk.names();
-    let is_all_there = names.first().is_none_or(|name| name.starts_with("0000000000000001."))
-        && names.iter().all(|name| name.ends_with(".seg"));
+    let mut kept = names.iter().filter(|name| *name != BALLAST);
+    let is_all_there = kept.next().is_none_or(|name| name == "0000000000000001.seg")
+        && kept.all(|name| name.ends_with(".seg"));
     let was_damaged = input.has_more();
     let is_telling = damage(&disk, &mut input) && is_all_there;
     let Ok(journal) = Journal::open(Arc::new(disk.clone()), config()) else {
