@@ -21,6 +21,9 @@ mod message_box;
 pub mod mutant;
 mod port;
 mod store;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 
 pub use batch::{Batch, Committed, Durability, Op, OpResult};
 pub use clock::{Clock, SystemClock, Timestamp};

@@ -11,7 +11,7 @@ use crate::tree::Tree;
 const LAYERS: [&str; 5] = ["store", "runtime", "adapters", "pillarbox", "server"];
 
 /// Crates that see all the others and are used by tests and benches alone.
-const WORKSHOP: [&str; 3] = ["tests", "benches", "xtask"];
+const WORKSHOP: [&str; 4] = ["tests", "fuzz", "benches", "xtask"];
 
 /// What every folder in `adapters/src` holds. More files are an adapter's own affair.
 const ADAPTER_FILES: [&str; 5] = ["docs.md", "mod.rs", "send.rs", "settings.rs", "tests.rs"];

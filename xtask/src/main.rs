@@ -9,7 +9,12 @@
 mod chaos;
 mod damage;
 mod error;
+mod fuzz;
+mod mutants;
 mod powercut;
+#[expect(unreachable_pub, reason = "it is a part of the tests' kit as well")]
+#[path = "../../tests/kit/proof.rs"]
+mod proof;
 mod report;
 mod sim;
 mod steps;
@@ -43,6 +48,10 @@ enum Command {
     Sim(sim::Args),
     /// Damage boxes at random, then open, check and salvage each
     Damage(damage::Args),
+    /// Look for bytes that do harm where bytes of others are read, with libFuzzer
+    Fuzz(fuzz::Args),
+    /// Change the ledger and the journal one small thing at a time and look whether a test notices
+    Mutants(mutants::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -55,6 +64,8 @@ fn main() -> ExitCode {
         Command::Chaos(args) => chaos::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
         Command::Damage(args) => damage::run(args, &workspace),
+        Command::Fuzz(args) => fuzz::run(args, &workspace),
+        Command::Mutants(args) => mutants::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {

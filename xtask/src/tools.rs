@@ -19,6 +19,11 @@ const TOOLS: [Tool; 2] = [
     Tool { subcommand: "deny", package: "cargo-deny", version: "0.20.2" },
 ];
 
+/// What only `cargo xtask fuzz` needs.
+const FUZZER: Tool = Tool { subcommand: "fuzz", package: "cargo-fuzz", version: "0.13.2" };
+/// What only `cargo xtask mutants` needs.
+const MUTANTS: Tool = Tool { subcommand: "mutants", package: "cargo-mutants", version: "27.1.0" };
+
 /// Components of the toolchain, which this program must not install by itself.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 
@@ -32,14 +37,29 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
     }
     powercut::ensure_fuse(workspace)?;
     chaos::ensure_faketime(workspace)?;
-    for tool in &TOOLS {
-        if workspace.cargo([tool.subcommand, "--version"]).succeeds() {
-            println!("{} is there", tool.package);
-        } else {
-            install(tool, workspace)?;
-        }
+    TOOLS.iter().try_for_each(|tool| ensure_tool(tool, workspace))
+}
+
+/// Makes sure that libFuzzer can be built and run.
+pub(crate) fn ensure_fuzzer(workspace: &Workspace) -> Result<(), Error> {
+    if !workspace.program("c++").args(["--version"]).succeeds() {
+        let hint = "$ sudo apt-get install --yes g++";
+        return Err(Error::new("there is no `c++`, with which libFuzzer is compiled").hint(hint));
     }
-    Ok(())
+    ensure_tool(&FUZZER, workspace)
+}
+
+/// Makes sure that cargo-mutants is there.
+pub(crate) fn ensure_mutants(workspace: &Workspace) -> Result<(), Error> {
+    ensure_tool(&MUTANTS, workspace)
+}
+
+fn ensure_tool(tool: &Tool, workspace: &Workspace) -> Result<(), Error> {
+    if workspace.cargo([tool.subcommand, "--version"]).succeeds() {
+        println!("{} is there", tool.package);
+        return Ok(());
+    }
+    install(tool, workspace)
 }
 
 /// Builds without optimising and without debug information: a minute or two, and fast enough for its work.

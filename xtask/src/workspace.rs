@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::error::Error;
 
@@ -54,7 +54,7 @@ impl Workspace {
     pub(crate) fn program(&self, name: &str) -> Run {
         let mut command = Command::new(name);
         command.current_dir(&self.root).stdin(Stdio::null()).env("PATH", &self.path);
-        Run { command, shown_env: String::new() }
+        Run { command, shown_env: String::new(), shown: None }
     }
 
     /// Cargo, at the root, with nothing left of the environment Cargo made for this program.
@@ -69,7 +69,7 @@ impl Workspace {
                 command.env_remove(&name);
             }
         }
-        Run { command, shown_env: String::new() }
+        Run { command, shown_env: String::new(), shown: None }
     }
 }
 
@@ -78,6 +78,7 @@ impl Workspace {
 pub(crate) struct Run {
     command: Command,
     shown_env: String,
+    shown: Option<String>,
 }
 
 impl Run {
@@ -103,6 +104,31 @@ impl Run {
         if status.success() { Ok(()) } else { Err(Error::new(format!("{status}")).hint(format!("$ {line}"))) }
     }
 
+    /// Shows another line than the one that is run, where that one is too long to read.
+    pub(crate) fn shown_as(mut self, line: &str) -> Self {
+        self.shown = Some(line.to_owned());
+        self
+    }
+
+    /// Starts it with its errors piped, to be read while it runs.
+    pub(crate) fn start(mut self) -> Result<Child, Error> {
+        let line = self.line();
+        println!("$ {line}");
+        let command = self.command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().map_err(|error| Error::new(format!("cannot run `{line}`: {error}")))
+    }
+
+    /// Runs it and returns what it prints.
+    pub(crate) fn output(mut self) -> Result<String, Error> {
+        let line = self.line();
+        let output = self.command.stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| Error::new(format!("cannot run `{line}`: {error}")))?;
+        if !output.status.success() {
+            return Err(Error::new(format!("{}", output.status)).hint(format!("$ {line}")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Runs it unseen and tells whether it succeeded.
     pub(crate) fn succeeds(mut self) -> bool {
         let quiet = self.command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -110,6 +136,9 @@ impl Run {
     }
 
     fn line(&self) -> String {
+        if let Some(line) = &self.shown {
+            return line.clone();
+        }
         let mut line = format!("{}{}", self.shown_env, self.command.get_program().display());
         for arg in self.command.get_args() {
             let _ = write!(line, " {}", quoted(&arg.to_string_lossy()));

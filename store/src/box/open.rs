@@ -45,7 +45,7 @@ impl MessageBox {
         let mut recovery = Recovery::new(config.retention);
         engine.recover(&mut |key, head| recovery.visit(key, head))?;
         let damages = engine.damage();
-        let recovered = recovery.finish(&damages);
+        let recovered = recovery.finish(&damages)?;
         let harm = harm::told(&recovered.harm);
         for damage in damages.iter().chain(&harm) {
             tracing::error!(?damage, "stored bytes are damaged");

@@ -209,6 +209,25 @@ async fn a_settled_lease_settles_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_lease_that_was_given_back_settles_nothing_although_another_is_held() {
+    let mailbox = with_port(BoxConfig::in_memory(), true).await;
+    let (_, id) = submit(&mailbox, b"x").await;
+    let first = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+    mailbox.release(&[first]);
+    let second = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+    let stale = Batch::new(ids().batch())
+        .delete(first, sent())
+        .resubmit(first, Timestamp::EPOCH, failed("late"), Headers::default())
+        .move_to_backup(first, failed("late"))
+        .suspend(first, "late", None);
+    let committed = mailbox.commit(&stale).await.unwrap();
+    assert_eq!(committed.results(), vec![OpResult::Refused(Refusal::NotOwned); 4]);
+    assert_eq!(mailbox.delivery(id).await.unwrap().unwrap().info.state, DeliveryState::Leased);
+    let settled = mailbox.commit(&Batch::new(ids().batch()).delete(second, sent())).await.unwrap();
+    assert!(settled.all_applied());
+}
+
+#[tokio::test]
 async fn a_terminated_delivery_leaves_a_trace_and_a_finished_message_no_body() {
     let folder = tempfile::tempdir().unwrap();
     let mailbox = with_port(config(folder.path()), false).await;

@@ -41,6 +41,8 @@ use super::journal::{create_folder_synced, free_bytes};
 use super::{Damage, Engine, EngineStats, Key, Loss, Record, Visit, Write, WriteSet};
 use crate::{Durability, Error, ErrorKind};
 
+#[cfg(feature = "testing")]
+pub(crate) mod recode;
 #[cfg(test)]
 mod tests;
 

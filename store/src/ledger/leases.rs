@@ -56,7 +56,8 @@ impl Ledger {
             self.deliveries.set_state(number, row.state);
             port.shift(DeliveryState::Ready, DeliveryState::Leased);
             let message = number - u64::from(row.ordinal);
-            bytes += self.messages.get(message).map_or(0, |message| message.body_len);
+            let body_len = self.messages.get(message).map_or(0, |message| message.body_len);
+            bytes = body_len.saturating_add(bytes);
             self.next_token += 1;
             let held = Held { token: self.next_token, ends: ends.as_micros() };
             let lane = port.lane(want.route);

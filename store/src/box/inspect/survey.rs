@@ -55,7 +55,7 @@ impl Survey {
         })?;
         let read = read_all(engine, found, watch)?;
         let damages = engine.damage();
-        let recovered = recovery.finish(&damages);
+        let recovered = recovery.finish(&damages)?;
         let owners: HashMap<u64, u64> =
             recovered.ledger.long_bodies().map(|(message, body)| (body, message)).collect();
         let mut survey = Self {

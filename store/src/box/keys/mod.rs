@@ -11,6 +11,8 @@ pub(crate) mod fragment;
 pub(crate) mod message;
 pub(crate) mod meta;
 pub(crate) mod port;
+#[cfg(feature = "testing")]
+pub(crate) mod recode;
 
 #[cfg(test)]
 mod tests;

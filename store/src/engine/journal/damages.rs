@@ -6,7 +6,7 @@ use super::segment::FileName;
 use crate::engine::{Damage, Key, Loss};
 
 /// Places that are listed one by one; beyond them there is one entry that says so.
-const LISTED_MAX: usize = 1_000_000;
+pub(super) const LISTED_MAX: usize = 100_000;
 /// Places that are logged one by one.
 const LOGGED_MAX: usize = 1_000;
 

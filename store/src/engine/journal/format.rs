@@ -153,7 +153,7 @@ impl SegmentHeader {
 }
 
 /// Puts the checksum over everything before it into the last four bytes.
-fn seal(bytes: &mut [u8], seed: u32) {
+pub(super) fn seal(bytes: &mut [u8], seed: u32) {
     let Some((covered, place)) = bytes.split_last_chunk_mut::<4>() else { return };
     *place = crc32c_append(seed, covered).to_le_bytes();
 }
@@ -303,7 +303,7 @@ impl GroupHeader {
     }
 }
 
-fn position_seed(at: u64) -> u32 {
+pub(super) fn position_seed(at: u64) -> u32 {
     crc32c_append(0, &at.to_le_bytes())
 }
 

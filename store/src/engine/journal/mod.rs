@@ -17,6 +17,8 @@ mod index;
 mod look;
 mod move_rest;
 mod read;
+#[cfg(feature = "testing")]
+pub(crate) mod recode;
 mod replay;
 mod scan;
 mod segment;
