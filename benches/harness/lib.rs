@@ -1,1 +1,7 @@
-//! What the benchmarks share.
+//! What the benchmarks share: the workloads and their bodies.
+
+mod bodies;
+mod workload;
+
+pub use bodies::Bodies;
+pub use workload::{Mode, Workload};

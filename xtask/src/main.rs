@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "these commands are read in a terminal")]
 #![expect(clippy::print_stderr, reason = "and so are their errors")]
 
+mod bench;
 mod error;
 mod powercut;
 mod report;
@@ -37,6 +38,8 @@ enum Command {
     Powercut(powercut::Args),
     /// Simulate the whole system on one thread in virtual time, seed by seed
     Sim(sim::Args),
+    /// Measure: the box beside two bare log files, the runtime, backlogs, other systems
+    Bench(bench::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args, &workspace),
         Command::Powercut(args) => powercut::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
+        Command::Bench(args) => bench::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {
