@@ -83,7 +83,12 @@ impl Run {
 }
 
 /// Runs the plan with clients that are tasks of the caller's tokio runtime.
-pub(crate) async fn drive(plan: Plan, target: &Shared, folder: &Path, server: Option<i32>) -> Result<Figures, Fault> {
+pub(crate) async fn drive(
+    plan: Plan,
+    target: &Shared,
+    folder: &Path,
+    server: Option<i32>,
+) -> Result<Figures, Fault> {
     let run = Arc::new(Run {
         plan,
         bodies: Bodies::new(plan.workload.body_bytes),
@@ -131,7 +136,12 @@ async fn work(run: Arc<Run>, mut client: Box<dyn Client>) -> Result<Seen, Fault>
 }
 
 /// Once what the mode asks for. It counts where it ends while the run is measured.
-async fn turn(run: &Run, client: &mut dyn Client, batch: &mut Vec<Bytes>, seen: &mut Seen) -> Result<(), Fault> {
+async fn turn(
+    run: &Run,
+    client: &mut dyn Client,
+    batch: &mut Vec<Bytes>,
+    seen: &mut Seen,
+) -> Result<(), Fault> {
     let count = run.plan.workload.batch;
     let first = run.submitted.fetch_add(count as u64, Ordering::Relaxed);
     if first * run.plan.workload.body_bytes as u64 > SUBMITTED_BYTES_MAX {
@@ -173,7 +183,14 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn figures(plan: &Plan, seen: &Seen, took: Duration, cost: &Cost, counts: Counts, server: Option<i32>) -> Figures {
+fn figures(
+    plan: &Plan,
+    seen: &Seen,
+    took: Duration,
+    cost: &Cost,
+    counts: Counts,
+    server: Option<i32>,
+) -> Figures {
     let mut figures = Figures::default();
     let messages = seen.messages as f64;
     let payload = messages * plan.workload.body_bytes as f64;
@@ -190,6 +207,7 @@ fn figures(plan: &Plan, seen: &Seen, took: Duration, cost: &Cost, counts: Counts
     let turns = messages / plan.workload.batch as f64;
     let commits = if plan.mode == Mode::Both { 2.0 * turns } else { turns };
     figures.set("disk_flushes_per_commit", cost.disk.flushes as f64 / commits);
+    figures.set("disk_flushes_per_second", cost.disk.flushes as f64 / took.as_secs_f64());
     if let Some(flushes) = counts.flushes {
         figures.set("flushes_per_commit", flushes as f64 / (counts.commits as f64).max(1.0));
         figures.set("flushes_per_second", flushes as f64 / took.as_secs_f64());

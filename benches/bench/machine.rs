@@ -11,9 +11,11 @@ use crate::client::Fault;
 /// Reads off the machine, the kernel, the file system below `folder`, and the versions.
 pub(crate) fn describe(folder: &Path) -> Result<Map<String, Value>, Fault> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name);
+    let model =
+        cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory_kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
+    let memory_kib =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
     let memory_gib = memory_kib.and_then(|kib| kib.parse::<f64>().ok()).map(|kib| kib / 1024.0 / 1024.0);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let facts = json!({
@@ -43,7 +45,8 @@ pub(crate) fn refuse_memory(folder: &Path) -> Result<(), Fault> {
     match file_system(folder).as_deref() {
         Some(kind @ ("tmpfs" | "ramfs")) => {
             let folder = folder.display();
-            Err(format!("{folder} is on {kind}, where nothing is flushed; set CARGO_TARGET_DIR to a disk").into())
+            Err(format!("{folder} is on {kind}, where nothing is flushed; set CARGO_TARGET_DIR to a disk")
+                .into())
         }
         _ => Ok(()),
     }

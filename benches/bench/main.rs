@@ -1,6 +1,9 @@
 //! The benchmarks: `cargo xtask bench`.
 
-#![expect(clippy::disallowed_methods, reason = "a measurement reads the real clock and starts threads as a user does")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement reads the real clock and starts threads as a user does"
+)]
 #![expect(clippy::print_stdout, reason = "a measurement's process tells its figures there")]
 #![expect(clippy::print_stderr, reason = "progress and errors are read in a terminal")]
 
@@ -14,6 +17,10 @@ mod group;
 mod machine;
 mod meter;
 mod one;
+#[cfg(feature = "peers")]
+mod peers;
+#[cfg(not(feature = "peers"))]
+#[path = "without_peers.rs"]
 mod peers;
 mod progress;
 mod report;

@@ -14,7 +14,7 @@ use crate::front::{Plan, drive};
 use crate::store::boxed::Boxed;
 use crate::store::floor::{Floor, Ground};
 use crate::store::sled_bare::SledBare;
-use crate::{backlog, flush, runtime};
+use crate::{backlog, flush, peers, runtime};
 
 /// Which measurement.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,7 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Fault> {
     }
     let runtime = match args.threads {
         0 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?,
+        threads => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?
+        }
     };
     let figures = runtime.block_on(measure(args))?;
     drop(runtime);
@@ -80,7 +82,8 @@ fn plan(args: &Args) -> Result<Plan, Fault> {
     let mut workload = Workload::find(&args.workload)
         .ok_or_else(|| format!("there is no workload {}; there are a, b, c and d", args.workload))?;
     workload.clients = args.clients.unwrap_or(workload.clients);
-    let mode = Mode::find(&args.mode).ok_or_else(|| format!("there is no mode {}; send or both", args.mode))?;
+    let mode =
+        Mode::find(&args.mode).ok_or_else(|| format!("there is no mode {}; send or both", args.mode))?;
     Ok(Plan { workload, mode, span: Duration::from_secs_f64(args.seconds) })
 }
 
@@ -95,6 +98,9 @@ async fn measure(args: &Args) -> Result<Figures, Fault> {
         _ => {}
     }
     if let Some(figures) = backlog::stage(&args.target, &plan, args.count, &args.folder).await? {
+        return Ok(figures);
+    }
+    if let Some(figures) = peers::measure(&args.target, &plan, &args.folder).await? {
         return Ok(figures);
     }
     let target = open(&args.target, &plan, &args.folder).await?;

@@ -83,7 +83,9 @@ pub(crate) fn run(bench: &str, blocks: &[Block], rounds: usize, folder: &Path) -
             order.rotate_left(round % block.subjects.len().max(1));
             let mut of_round: Vec<Option<Figures>> = vec![None; block.subjects.len()];
             for place in order {
-                let (Some(subject), Some(row)) = (block.subjects.get(place), rows.get_mut(place)) else { continue };
+                let (Some(subject), Some(row)) = (block.subjects.get(place), rows.get_mut(place)) else {
+                    continue;
+                };
                 done += 1;
                 eprint!(
                     "[{done:>3}/{total}] round {} of {rounds} {bench} {:14} ",

@@ -89,7 +89,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Fault> {
     if let Some(file) = &args.json {
         fs::write(file, Ledger::lines(&all)?)?;
     }
-    let failed: Vec<&str> = all.iter().filter(|row| row.fault.is_some()).map(|row| row.name.as_str()).collect();
+    let failed: Vec<&str> =
+        all.iter().filter(|row| row.fault.is_some()).map(|row| row.name.as_str()).collect();
     if failed.is_empty() {
         return Ok(());
     }
@@ -106,11 +107,19 @@ fn measure(name: Name, args: &Args, folder: &Path) -> Result<Vec<Measured>, Faul
     })
 }
 
-fn about(name: Name, args: &Args, folder: &Path) -> Result<serde_json::Map<String, serde_json::Value>, Fault> {
+fn about(
+    name: Name,
+    args: &Args,
+    folder: &Path,
+) -> Result<serde_json::Map<String, serde_json::Value>, Fault> {
     let mut about = machine::describe(folder)?;
     let full = if args.full { " --full" } else { "" };
-    let command =
-        format!("cargo xtask bench {} --rounds {} --seconds {}{full}", name.as_str(), args.rounds, args.seconds);
+    let command = format!(
+        "cargo xtask bench {} --rounds {} --seconds {}{full}",
+        name.as_str(),
+        args.rounds,
+        args.seconds
+    );
     about.insert("command".to_owned(), json!(command));
     about.insert("rounds".to_owned(), json!(args.rounds));
     Ok(about)
@@ -152,7 +161,8 @@ pub(crate) fn floors(rate: &Rate<'_>) -> Vec<Subject> {
 const LOADS: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
 fn store_blocks(args: &Args) -> Vec<Block> {
-    let rate = Rate { workload: "a", mode: "both", clients: None, seconds: args.seconds, threads: args.threads };
+    let rate =
+        Rate { workload: "a", mode: "both", clients: None, seconds: args.seconds, threads: args.threads };
     let mut blocks = Vec::new();
     for mode in Mode::ALL {
         for workload in Workload::ALL {
@@ -183,7 +193,8 @@ fn store_blocks(args: &Args) -> Vec<Block> {
 fn runtime_blocks(args: &Args) -> Vec<Block> {
     let mut blocks = Vec::new();
     for workload in ["b", "c"] {
-        let rate = Rate { workload, mode: "both", clients: None, seconds: args.seconds, threads: args.threads };
+        let rate =
+            Rate { workload, mode: "both", clients: None, seconds: args.seconds, threads: args.threads };
         let mut subjects = floors(&rate);
         for engine in ["journal", "sled"] {
             let target = format!("runtime-{engine}");
@@ -197,7 +208,8 @@ fn runtime_blocks(args: &Args) -> Vec<Block> {
         });
     }
     for case in ["idle", "ports"] {
-        let rate = Rate { workload: "a", mode: "both", clients: None, seconds: args.seconds, threads: args.threads };
+        let rate =
+            Rate { workload: "a", mode: "both", clients: None, seconds: args.seconds, threads: args.threads };
         let subjects = vec![
             subject(Kind::Floor, "flush", "flush", &Rate { seconds: 0.5, ..rate }),
             subject(Kind::Engine, "journal", &format!("runtime-{case}"), &rate),

@@ -231,9 +231,11 @@ pub(crate) async fn ports(plan: &Plan, folder: &Path) -> Result<Figures, Fault> 
     let boxed = Boxed::open(folder, EngineKind::Journal, plan.workload.body_bytes).await?;
     let adapter = Nothing::default();
     let store: Arc<dyn Store> = boxed.store.clone();
-    let names = (0..PORTS).map(|number| PortName::new(&format!("port-{number}"))).collect::<Result<Vec<_>, _>>()?;
+    let names =
+        (0..PORTS).map(|number| PortName::new(&format!("port-{number}"))).collect::<Result<Vec<_>, _>>()?;
     let base = meter::rss();
-    let builder = names.iter().fold(Runtime::builder(store), |it, name| it.port(port(name.clone(), &adapter)));
+    let builder =
+        names.iter().fold(Runtime::builder(store), |it, name| it.port(port(name.clone(), &adapter)));
     let runtime = builder.start().await?;
     tokio::time::sleep(WARM_UP).await;
     let mut figures = Figures::default();

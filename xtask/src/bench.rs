@@ -5,12 +5,13 @@
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::instructions;
 use crate::workspace::Workspace;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// store, runtime, backlog or peers; all of them where it is left out
+    /// store, runtime, backlog or peers; all of these where it is left out; or instructions
     name: Option<String>,
     /// How often each measurement is taken
     #[arg(long, default_value_t = 3)]
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Also measure a backlog of ten million: 24 GB of memory and 40 GB of disk will do
     #[arg(long)]
     full: bool,
+    /// With `instructions`: take what is counted as the new budgets
+    #[arg(long)]
+    update: bool,
     /// Threads that the clients run on; 0 for one that does nothing else
     #[arg(long, default_value_t = 0)]
     threads: u32,
@@ -31,6 +35,12 @@ pub(crate) struct Args {
 
 /// Builds the program and lets it measure.
 pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
+    if args.name.as_deref() == Some("instructions") {
+        return instructions::run(args.update, workspace);
+    }
+    if args.update {
+        return Err(Error::new("--update goes with `cargo xtask bench instructions`"));
+    }
     let mut words: Vec<String> =
         ["run", "--quiet", "--release", "--locked", "--package", "pillarbox-benches", "--bin", "bench"]
             .map(str::to_owned)

@@ -8,6 +8,7 @@
 
 mod bench;
 mod error;
+mod instructions;
 mod powercut;
 mod report;
 mod sim;

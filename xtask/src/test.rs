@@ -8,7 +8,7 @@ use clap::Subcommand;
 use crate::error::Error;
 use crate::steps::{self, Step};
 use crate::workspace::Workspace;
-use crate::{report, tools};
+use crate::{instructions, report, tools};
 
 /// `cargo xtask test` takes no arguments: what it checks is the same for everybody.
 #[derive(Debug, clap::Args)]
@@ -33,12 +33,14 @@ pub(crate) enum Check {
     Examples,
     /// Check the dependencies: bans, licences, sources
     Deny,
+    /// Count the instructions of hot functions and hold them against the budgets
+    Instructions,
     /// Run only the tests of the sources and documents themselves
     Tidy,
 }
 
 /// What `test` runs. `Tidy` is a part of `Nextest`.
-const ALL: [Check; 8] = [
+const ALL: [Check; 9] = [
     Check::Prerequisites,
     Check::Fmt,
     Check::Clippy,
@@ -47,6 +49,7 @@ const ALL: [Check; 8] = [
     Check::Doc,
     Check::Examples,
     Check::Deny,
+    Check::Instructions,
 ];
 
 /// A check with the workspace it is about.
@@ -76,6 +79,7 @@ impl Step for Bound<'_> {
             Check::Doc => "doc",
             Check::Examples => "examples",
             Check::Deny => "deny",
+            Check::Instructions => "instructions",
             Check::Tidy => "tidy",
         }
     }
@@ -94,6 +98,7 @@ impl Step for Bound<'_> {
             }
             Check::Examples => run_examples(workspace),
             Check::Deny => cargo("deny --locked check --hide-inclusion-graph bans licenses sources").run(),
+            Check::Instructions => instructions::run(false, workspace),
             Check::Tidy => cargo("nextest run --package pillarbox-tests --test tidy --locked").run(),
         }
     }

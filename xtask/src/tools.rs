@@ -31,6 +31,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
         }
     }
     powercut::ensure_fuse(workspace)?;
+    ensure_valgrind(workspace)?;
     for tool in &TOOLS {
         if workspace.cargo([tool.subcommand, "--version"]).succeeds() {
             println!("{} is there", tool.package);
@@ -39,6 +40,26 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Makes sure that instructions can be counted. Installs what does it where the system's packages may be changed.
+pub(crate) fn ensure_valgrind(workspace: &Workspace) -> Result<(), Error> {
+    let is_there = || workspace.program("valgrind").args(["--version"]).succeeds();
+    if is_there() {
+        println!("valgrind is there");
+        return Ok(());
+    }
+    println!("valgrind is missing: installing it");
+    // Without a password, as root or not at all.
+    let install = ["apt-get", "install", "--yes", "--no-install-recommends", "valgrind"];
+    let [apt, args @ ..] = install;
+    let installed = workspace.program(apt).args(args).succeeds()
+        || workspace.program("sudo").args(["-n"]).args(install).succeeds();
+    if installed && is_there() {
+        return Ok(());
+    }
+    Err(Error::new("valgrind is missing, which counts instructions")
+        .hint(format!("$ sudo {}", install.join(" "))))
 }
 
 /// Builds without optimising and without debug information: a minute or two, and fast enough for its work.

@@ -11,7 +11,12 @@ use crate::figures::Figures;
 use crate::front::Plan;
 
 /// Runs one stage; `None` where there is none of this name.
-pub(crate) async fn stage(name: &str, plan: &Plan, count: u64, folder: &Path) -> Result<Option<Figures>, Fault> {
+pub(crate) async fn stage(
+    name: &str,
+    plan: &Plan,
+    count: u64,
+    folder: &Path,
+) -> Result<Option<Figures>, Fault> {
     Ok(Some(match name {
         "backlog-fill" => waiting::fill(count, folder).await?,
         "backlog-use" => waiting::reopen_and_use(plan, count, folder).await?,

@@ -51,7 +51,8 @@ pub(crate) fn run(full: bool, rounds: usize, folder: &Path) -> Result<Vec<Measur
             match rounds::measure(&subject(stage), folder) {
                 Ok(mut figures) => {
                     compare(&mut empty, &mut figures);
-                    let told: Vec<String> = figures.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+                    let told: Vec<String> =
+                        figures.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
                     eprintln!("  {}", told.join(", "));
                     row.rounds.push(figures);
                 }

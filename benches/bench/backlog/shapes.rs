@@ -7,8 +7,8 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use pillarbox_benches::Bodies;
 use pillarbox_store::{
-    AttemptNote, Batch, Clock, DeliveryId, EngineKind, Failure, Headers, IdSource, Message, OpResult, Route, Store,
-    SystemClock, Timestamp,
+    AttemptNote, Batch, Clock, DeliveryId, EngineKind, Failure, Headers, IdSource, Message, OpResult, Route,
+    Store, SystemClock, Timestamp,
 };
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -27,7 +27,8 @@ async fn put(boxed: &Boxed, count: u64) -> Result<(), Fault> {
     let bodies = Bodies::new(BODY_BYTES);
     let mut worker = boxed.worker();
     for first in (0..count).step_by(BATCH) {
-        let batch: Vec<Bytes> = (first..count.min(first + BATCH as u64)).map(|number| bodies.get(number)).collect();
+        let batch: Vec<Bytes> =
+            (first..count.min(first + BATCH as u64)).map(|number| bodies.get(number)).collect();
         worker.submit(&batch).await?;
     }
     Ok(())
@@ -35,11 +36,7 @@ async fn put(boxed: &Boxed, count: u64) -> Result<(), Fault> {
 
 fn failed(started: Timestamp) -> Option<AttemptNote> {
     let chain = vec!["cannot reach the destination".to_owned(), "connection refused".to_owned()];
-    Some(AttemptNote {
-        started,
-        took: Duration::from_millis(3),
-        failure: Some(Failure::new(false, chain)),
-    })
+    Some(AttemptNote { started, took: Duration::from_millis(3), failure: Some(Failure::new(false, chain)) })
 }
 
 /// Makes every delivery fail and come due again within one second, and lets workers complete them as they do.
@@ -61,7 +58,9 @@ pub(crate) async fn storm(count: u64, folder: &Path) -> Result<Figures, Fault> {
         boxed.commit(&batch).await?;
     }
     if SystemClock.now() > due {
-        return Err("the deliveries were due before all of them were put off: the disk is too slow for this".into());
+        return Err(
+            "the deliveries were due before all of them were put off: the disk is too slow for this".into()
+        );
     }
     let tasks: Vec<_> = (0..WORKERS).map(|_| tokio::spawn(work_off(boxed.clone()))).collect();
     tokio::time::sleep(due.since(SystemClock.now())).await;
@@ -105,7 +104,10 @@ async fn work_off(boxed: Boxed) -> Result<Histogram<u64>, Fault> {
         for delivery in &leased {
             let due = boxed.store.delivery(delivery.lease.delivery()).await?.and_then(|known| known.info.due);
             lag.record(u64::try_from(now.since(due.unwrap_or(now)).as_nanos())?)?;
-            batch = batch.delete(delivery.lease, Some(AttemptNote { started: now, took: Duration::ZERO, failure: None }));
+            batch = batch.delete(
+                delivery.lease,
+                Some(AttemptNote { started: now, took: Duration::ZERO, failure: None }),
+            );
         }
         boxed.commit(&batch).await?;
     }

@@ -118,7 +118,9 @@ fn delete_all(batch: Batch, leased: &[Leased]) -> Batch {
 }
 
 fn suspend_all(batch: Batch, leased: &[Leased]) -> Batch {
-    leased.iter().fold(batch, |batch, delivery| batch.suspend(delivery.lease, "parked by the benchmark", None))
+    leased
+        .iter()
+        .fold(batch, |batch, delivery| batch.suspend(delivery.lease, "parked by the benchmark", None))
 }
 
 /// Leases everything that is ready and settles it.

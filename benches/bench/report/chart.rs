@@ -15,11 +15,9 @@ const TEXT: &str = "#334155";
 /// Bars: every system's rate at each workload. `None` where nothing was measured.
 pub(crate) fn peers(ledger: &Ledger) -> Option<String> {
     let mut panels = Vec::new();
-    for (workload, title) in [
-        ("a", "1 client, 1 a batch"),
-        ("b", "64 clients, 1 a batch"),
-        ("c", "4 clients, 100 a batch"),
-    ] {
+    for (workload, title) in
+        [("a", "1 client, 1 a batch"), ("b", "64 clients, 1 a batch"), ("c", "4 clients, 100 a batch")]
+    {
         let rows = ledger.of(Name::Peers).filter(|row| row.is(Name::Peers, workload, "both"));
         let mut bars: Vec<(&Row, f64)> =
             rows.filter_map(|row| Some((row, row.figure("messages_per_second")?))).collect();
@@ -31,10 +29,14 @@ pub(crate) fn peers(ledger: &Ledger) -> Option<String> {
     if panels.is_empty() {
         return None;
     }
-    let mut body = heading("Messages per second, 1 KiB: submitted, taken, completed; every step on the disk", 28.0);
+    let mut body =
+        heading("Messages per second, 1 KiB: submitted, taken, completed; every step on the disk", 28.0);
     let mut at = 62.0;
     for (title, bars) in panels {
-        let _ = write!(body, "<text x=\"20\" y=\"{at}\" font-size=\"15\" font-weight=\"600\" fill=\"{TEXT}\">{title}</text>");
+        let _ = write!(
+            body,
+            "<text x=\"20\" y=\"{at}\" font-size=\"15\" font-weight=\"600\" fill=\"{TEXT}\">{title}</text>"
+        );
         at += 10.0;
         let most = bars.first().map_or(1.0, |(_, rate)| *rate);
         for (row, rate) in bars {

@@ -68,7 +68,8 @@ impl Row {
     fn parse(line: &str) -> Result<Self, Fault> {
         let values: Map<String, Value> = serde_json::from_str(line)?;
         let kinds = [Kind::Engine, Kind::Peer, Kind::Floor, Kind::Case];
-        let name = kinds.iter().find_map(|kind| values.get(kind.as_str())?.as_str()).unwrap_or("about").to_owned();
+        let name =
+            kinds.iter().find_map(|kind| values.get(kind.as_str())?.as_str()).unwrap_or("about").to_owned();
         let fault = values.get("failed").and_then(Value::as_str).map(str::to_owned);
         Ok(Self { name, fault, values })
     }

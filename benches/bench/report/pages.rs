@@ -32,7 +32,10 @@ pub(crate) fn write(root: &Path, ledger: &Ledger) -> Result<(), Fault> {
 fn replace(page: &Path, name: &str, text: &str) -> Result<(), Fault> {
     let old = fs::read_to_string(page)?;
     let new = replaced(&old, name, text).ok_or_else(|| {
-        format!("{} has no marks `<!-- {name} -->` and `<!-- end of {name} -->`; put them back", page.display())
+        format!(
+            "{} has no marks `<!-- {name} -->` and `<!-- end of {name} -->`; put them back",
+            page.display()
+        )
     })?;
     Ok(fs::write(page, new)?)
 }
@@ -72,14 +75,20 @@ fn summary(ledger: &Ledger) -> String {
     let mut text = String::new();
     let peers: Vec<&Row> = ledger.of(Name::Peers).filter(|row| row.name != "flush").collect();
     if !peers.is_empty() {
-        let _ = writeln!(text, "![Messages per second, submitted and completed, every one flushed](docs/peers.svg)\n");
+        let _ = writeln!(
+            text,
+            "![Messages per second, submitted and completed, every one flushed](docs/peers.svg)\n"
+        );
     }
     let best = |workload: &str| {
-        let others = ledger.of(Name::Peers).filter(|row| row.is(Name::Peers, workload, "both") && row.is_peer());
+        let others =
+            ledger.of(Name::Peers).filter(|row| row.is(Name::Peers, workload, "both") && row.is_peer());
         let fastest = others.filter_map(|row| Some((row, row.figure("messages_per_second")?)));
         fastest.max_by(|(_, a), (_, b)| a.total_cmp(b))
     };
-    text.push_str("| submit, lease, read back, complete | messages/s | of a bare log file | the best peer |\n");
+    text.push_str(
+        "| submit, lease, read back, complete | messages/s | of a bare log file | the best peer |\n",
+    );
     text.push_str("|---|---|---|---|\n");
     for workload in pillarbox_benches::Workload::ALL {
         let Some(row) = ledger.find(Name::Store, workload.name, "both", "journal") else { continue };
@@ -108,10 +117,7 @@ mod tests {
     fn only_what_is_between_the_marks_changes() {
         let page = "above\n<!-- store -->\nold\n<!-- end of store -->\nbelow\n<!-- runtime -->\nkept\n";
         let new = replaced(page, "store", "new\n").unwrap();
-        assert_eq!(
-            new,
-            "above\n<!-- store -->\nnew\n<!-- end of store -->\nbelow\n<!-- runtime -->\nkept\n"
-        );
+        assert_eq!(new, "above\n<!-- store -->\nnew\n<!-- end of store -->\nbelow\n<!-- runtime -->\nkept\n");
         assert_eq!(replaced(&new, "peers", "x"), None);
     }
 }

@@ -46,10 +46,9 @@ pub(crate) fn of(name: Name, rows: &[&Row]) -> String {
 
 fn store(rows: &[&Row]) -> String {
     let mut text = String::new();
-    for (mode, title) in [
-        ("both", "### Submit, lease, read back, complete (`both`)"),
-        ("send", "### Submit only (`send`)"),
-    ] {
+    for (mode, title) in
+        [("both", "### Submit, lease, read back, complete (`both`)"), ("send", "### Submit only (`send`)")]
+    {
         let of_mode: Vec<&Row> =
             rows.iter().copied().filter(|row| row.text("mode") == mode && is_lettered(row)).collect();
         let _ = writeln!(text, "{title}\n\n{}", rate_table(&of_mode, Name::Store));
@@ -69,8 +68,7 @@ fn is_lettered(row: &Row) -> bool {
 fn runtime(rows: &[&Row]) -> String {
     let lettered: Vec<&Row> = rows.iter().copied().filter(|row| is_lettered(row)).collect();
     let mut text = rate_table(&lettered, Name::Runtime);
-    let others: Vec<&Row> =
-        rows.iter().copied().filter(|row| !is_lettered(row) && !row.is_floor()).collect();
+    let others: Vec<&Row> = rows.iter().copied().filter(|row| !is_lettered(row) && !row.is_floor()).collect();
     let _ = write!(text, "\n{}", cases(&others));
     text
 }
@@ -164,7 +162,13 @@ fn cases(rows: &[&Row]) -> String {
             let _ = writeln!(text, "| {} | not measured: {fault} | |", row.text("workload"));
         }
         for (name, value) in row.figures() {
-            let _ = writeln!(text, "| {} | {} | {} |", row.text("workload"), name.replace('_', " "), plain(Some(value)));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} |",
+                row.text("workload"),
+                name.replace('_', " "),
+                plain(Some(value))
+            );
         }
     }
     text
@@ -195,7 +199,9 @@ pub(super) fn plain(value: Option<f64>) -> String {
         None => String::new(),
         Some(value) if value.abs() >= 100.0 => grouped(value),
         Some(value) if value.abs() >= 10.0 => format!("{value:.1}"),
-        Some(value) if value.abs() >= 0.995 => format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+        Some(value) if value.abs() >= 0.995 => {
+            format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
         Some(value) if value == 0.0 => "0".to_owned(),
         Some(value) => format!("{value:.3}"),
     }

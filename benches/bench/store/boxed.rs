@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pillarbox_benches::Bodies;
 use pillarbox_store::{
-    AttemptNote, Batch, BoxConfig, Clock, EngineKind, IdSource, Lease, Message, MessageBox, PortName, PortSpec,
-    Route, Store, SystemClock, Timestamp, Want,
+    AttemptNote, Batch, BoxConfig, Clock, EngineKind, IdSource, Lease, Message, MessageBox, PortName,
+    PortSpec, Route, Store, SystemClock, Timestamp, Want,
 };
 
 use crate::client::{Client, Counts, Fault, Target};
@@ -85,13 +85,7 @@ impl Boxed {
     }
 
     pub(crate) fn want(&self, limit: usize) -> Want {
-        Want {
-            port: self.port.clone(),
-            route: Route::Primary,
-            limit,
-            bytes_max: u64::MAX,
-            lease_for: LEASE,
-        }
+        Want { port: self.port.clone(), route: Route::Primary, limit, bytes_max: u64::MAX, lease_for: LEASE }
     }
 
     /// Commits; a refused operation is a fault.
@@ -155,7 +149,8 @@ impl Client for Worker {
         let now = SystemClock.now();
         let mut batch = Batch::new(self.on.ids.batch());
         for (lease, started) in self.taken.drain(..) {
-            batch = batch.delete(lease, Some(AttemptNote { started, took: now.since(started), failure: None }));
+            batch =
+                batch.delete(lease, Some(AttemptNote { started, took: now.since(started), failure: None }));
         }
         self.on.commit(&batch).await
     }

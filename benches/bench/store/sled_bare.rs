@@ -73,7 +73,9 @@ impl Writer for Tree {
                         batch.insert(&number.to_be_bytes(), body.as_ref());
                     }
                 }
-                Change::Remove(numbers) => numbers.iter().for_each(|number| batch.remove(&number.to_be_bytes())),
+                Change::Remove(numbers) => {
+                    numbers.iter().for_each(|number| batch.remove(&number.to_be_bytes()))
+                }
             }
         }
         self.db.apply_batch(batch)?;
