@@ -26,7 +26,7 @@ pub(crate) struct Cost {
 }
 
 impl Meter {
-    /// Starts. `others` is the process group of a server whose processor time counts as well.
+    /// Starts. `others` is the first process of a server whose processor time counts as well.
     pub(crate) fn start(folder: &Path, others: Option<i32>) -> Result<Self, Fault> {
         let device = Device::below(folder)?;
         let disk = device.done()?;
@@ -44,9 +44,9 @@ impl Meter {
     }
 }
 
-/// Processor time of this process, and of a group of others.
+/// Processor time of this process, and of a server.
 fn cpu(others: Option<i32>) -> Duration {
-    own_cpu() + others.map_or(Duration::ZERO, group_cpu)
+    own_cpu() + others.map_or(Duration::ZERO, server_cpu)
 }
 
 /// Processor time of this process so far: the finest clock of `getrusage`'s figures.
@@ -55,36 +55,58 @@ pub(crate) fn own_cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Processor time of every process of a group so far.
-fn group_cpu(group: i32) -> Duration {
-    let ticks: u64 = stats_of_group(group).map(|words| number(&words, UTIME) + number(&words, STIME)).sum();
+/// Processor time of a server so far, with all of its processes.
+fn server_cpu(server: i32) -> Duration {
+    let ticks: u64 =
+        processes_of(server).iter().map(|process| process.word(UTIME) + process.word(STIME)).sum();
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Memory of every process of a group now, in bytes.
-pub(crate) fn group_rss(group: i32) -> u64 {
-    let pages: u64 = stats_of_group(group).map(|words| number(&words, RSS)).sum();
+/// Memory of a server now, with all of its processes, in bytes.
+pub(crate) fn server_rss(server: i32) -> u64 {
+    let pages: u64 = processes_of(server).iter().map(|process| process.word(RSS)).sum();
     pages * rustix::param::page_size() as u64
 }
 
 /// Places in `/proc/PID/stat`, counted from the word after the program's name.
-const GROUP: usize = 2;
+const PARENT: usize = 1;
 const UTIME: usize = 11;
 const STIME: usize = 12;
 const RSS: usize = 21;
 
-fn number(words: &[String], place: usize) -> u64 {
-    words.get(place).and_then(|word| word.parse().ok()).unwrap_or(0)
+/// A process as the kernel tells of it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u64,
+    words: Vec<String>,
 }
 
-fn stats_of_group(group: i32) -> impl Iterator<Item = Vec<String>> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let stats = processes.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
-    let words = stats.filter_map(|stat| {
+impl Process {
+    fn read(pid: u64) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (_name, rest) = stat.rsplit_once(')')?;
-        Some(rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-    });
-    words.filter(move |words| words.get(GROUP).is_some_and(|word| *word == group.to_string()))
+        Some(Self { pid, words: rest.split_whitespace().map(str::to_owned).collect() })
+    }
+
+    fn word(&self, place: usize) -> u64 {
+        self.words.get(place).and_then(|word| word.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// A server's first process and every one below it. (PostgreSQL gives each a process group of its own.)
+pub(crate) fn processes_of(server: i32) -> Vec<Process> {
+    let folders = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let pids = folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut others: Vec<Process> = pids.filter_map(Process::read).collect();
+    let mut found: Vec<Process> = Vec::new();
+    let first = u64::from(server.cast_unsigned());
+    found.extend(others.extract_if(.., |process| process.pid == first));
+    let mut place = 0;
+    while let Some(parent) = found.get(place).map(|process| process.pid) {
+        found.extend(others.extract_if(.., |process| process.word(PARENT) == parent));
+        place += 1;
+    }
+    found
 }
 
 /// A line of `/proc/self/status` that counts KiB, in bytes.

@@ -52,9 +52,9 @@ pub(crate) async fn measure(target: &str, plan: &Plan, folder: &Path) -> Result<
         "nats" => running(nats::start(folder, tools, bodies).await?),
         _ => return Err(format!("there is no peer {name}").into()),
     };
-    let group = server.as_ref().map(Server::group);
-    let witnessed = witness::flushes(&shared, plan, folder, group).await?;
-    let mut figures = drive(*plan, &shared, folder, group).await?;
+    let process = server.as_ref().map(Server::process);
+    let witnessed = witness::flushes(&shared, plan, folder, process).await?;
+    let mut figures = drive(*plan, &shared, folder, process).await?;
     for (name, value) in witnessed {
         figures.set(name, value);
     }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pillarbox_benches::Bodies;
+use rustix::process::Signal;
 use tokio_postgres::{Client as Connection, NoTls, Statement};
 
 use super::server::{Server, free_port};
@@ -60,7 +61,8 @@ pub(super) async fn start(folder: &Path, bodies: Bodies) -> Result<(Postgres, Se
         command.args(["-c", setting]);
     }
     as_plain_user(&mut command);
-    let mut server = Server::start("postgresql", command, folder)?;
+    // SIGTERM would wait for the clients to leave.
+    let mut server = Server::start("postgresql", command, folder)?.ended_by(Signal::INT);
     let url = format!("host=127.0.0.1 port={port} user=bench dbname=postgres");
     let connection = server.wait(folder, || connect(&url)).await?;
     connection

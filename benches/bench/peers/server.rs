@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::client::Fault;
 
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(180);
 const STOP: Duration = Duration::from_secs(20);
 
 /// A running server.
@@ -21,6 +21,8 @@ pub(crate) struct Server {
     child: Child,
     /// Programs that it needs beside it; they end after it.
     beside: Vec<Child>,
+    /// What asks it to end.
+    farewell: Signal,
 }
 
 impl Server {
@@ -29,7 +31,7 @@ impl Server {
         let log = File::create(folder.join(format!("{name}.log")))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         let child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
-        Ok(Self { name, child, beside: Vec::new() })
+        Ok(Self { name, child, beside: Vec::new(), farewell: Signal::TERM })
     }
 
     /// Keeps another program for as long as this one.
@@ -41,8 +43,14 @@ impl Server {
         self
     }
 
-    /// Its process group.
-    pub(crate) fn group(&self) -> i32 {
+    /// Ends it by another signal than SIGTERM.
+    pub(crate) fn ended_by(mut self, signal: Signal) -> Self {
+        self.farewell = signal;
+        self
+    }
+
+    /// Its first process.
+    pub(crate) fn process(&self) -> i32 {
         self.child.id().cast_signed()
     }
 
@@ -80,19 +88,19 @@ impl Server {
     }
 
     fn end(&mut self) -> Result<(), Fault> {
-        end(&mut self.child)?;
-        self.beside.iter_mut().try_for_each(end)
+        end(&mut self.child, self.farewell)?;
+        self.beside.iter_mut().try_for_each(|child| end(child, Signal::TERM))
     }
 }
 
-fn end(child: &mut Child) -> Result<(), Fault> {
+fn end(child: &mut Child, farewell: Signal) -> Result<(), Fault> {
     let Some(group) = Pid::from_raw(child.id().cast_signed()) else { return Ok(()) };
     if child.try_wait()?.is_some() {
         // Whoever was left in its group.
         let _gone = kill_process_group(group, Signal::KILL);
         return Ok(());
     }
-    kill_process_group(group, Signal::TERM)?;
+    kill_process_group(group, farewell)?;
     let deadline = Instant::now() + STOP;
     while child.try_wait()?.is_none() {
         if Instant::now() > deadline {

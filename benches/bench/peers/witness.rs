@@ -14,18 +14,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::install;
 use crate::client::{Fault, Shared};
 use crate::front::Plan;
+use crate::meter;
 
 const MESSAGES: u64 = 50;
 const CALLS: &str = "trace=fsync,fdatasync,sync_file_range,msync,sync";
 /// How long it takes to attach to the threads of a server.
 const ATTACH: Duration = Duration::from_secs(10);
 
-/// Counts the flushes of the processes in `group`, or of this one.
+/// Counts the flushes of a server, or of this process.
 pub(crate) async fn flushes(
     target: &Shared,
     plan: &Plan,
     folder: &Path,
-    group: Option<i32>,
+    server: Option<i32>,
 ) -> Result<Vec<(&'static str, f64)>, Fault> {
     let bodies = Bodies::new(plan.workload.body_bytes);
     let mut client = target.client().await?;
@@ -35,7 +36,7 @@ pub(crate) async fn flushes(
     let mut submits = 0;
     let mut completes = 0;
     for complete in [false, true] {
-        let counter = Counter::attach(folder, group)?;
+        let counter = Counter::attach(folder, server)?;
         for number in 0..MESSAGES {
             if complete {
                 take_one(client.as_mut()).await?;
@@ -75,12 +76,12 @@ struct Counter {
 }
 
 impl Counter {
-    fn attach(folder: &Path, group: Option<i32>) -> Result<Self, Fault> {
+    fn attach(folder: &Path, server: Option<i32>) -> Result<Self, Fault> {
         let output = folder.join("flushes");
         let mut command = Command::new(install::find("strace")?);
         command.args(["-f", "-q", "-e", CALLS, "-o"]).arg(&output);
-        for process in processes(group) {
-            command.args(["-p", &process]);
+        for process in processes(server) {
+            command.args(["-p", &process.to_string()]);
         }
         let mut strace = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         std::thread::sleep(Duration::from_millis(300));
@@ -112,16 +113,10 @@ fn calls(trace: &str) -> u64 {
     trace.lines().filter(flushes).count() as u64
 }
 
-fn processes(group: Option<i32>) -> Vec<String> {
-    let Some(group) = group else { return vec![std::process::id().to_string()] };
-    let folders = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
-    let of_group = |pid: &String| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let rest = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned());
-        rest.is_some_and(|rest| rest.split_whitespace().nth(2) == Some(&group.to_string()))
-    };
-    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).filter(of_group).collect()
+fn processes(server: Option<i32>) -> Vec<u64> {
+    let of_server =
+        server.map(|server| meter::processes_of(server).iter().map(|process| process.pid).collect());
+    of_server.unwrap_or_else(|| vec![u64::from(std::process::id())])
 }
 
 #[cfg(test)]
