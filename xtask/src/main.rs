@@ -6,10 +6,12 @@
 #![expect(clippy::print_stdout, reason = "these commands are read in a terminal")]
 #![expect(clippy::print_stderr, reason = "and so are their errors")]
 
+mod bench;
 mod chaos;
 mod damage;
 mod error;
 mod fuzz;
+mod instructions;
 mod mutants;
 mod powercut;
 #[expect(unreachable_pub, reason = "it is a part of the tests' kit as well")]
@@ -52,6 +54,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Change the ledger and the journal one small thing at a time and look whether a test notices
     Mutants(mutants::Args),
+    /// Measure: the box beside two bare log files, the runtime, backlogs, other systems
+    Bench(bench::Args),
     #[command(flatten)]
     Check(test::Check),
 }
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Damage(args) => damage::run(args, &workspace),
         Command::Fuzz(args) => fuzz::run(args, &workspace),
         Command::Mutants(args) => mutants::run(args, &workspace),
+        Command::Bench(args) => bench::run(args, &workspace),
         Command::Check(check) => test::run_one(*check, &workspace),
     });
     match outcome {

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use crate::error::Error;
 use crate::steps::{self, Step};
 use crate::workspace::Workspace;
-use crate::{report, sim, tools};
+use crate::{instructions, report, sim, tools};
 
 /// `cargo xtask test` takes no arguments: what it checks is the same for everybody.
 #[derive(Debug, clap::Args)]
@@ -35,12 +35,14 @@ pub(crate) enum Check {
     Deny,
     /// Put faults in on purpose, and fail where the simulation does not notice one
     SeededMutants,
+    /// Count the instructions of hot functions and hold them against the budgets
+    Instructions,
     /// Run only the tests of the sources and documents themselves
     Tidy,
 }
 
 /// What `test` runs. `Tidy` is a part of `Nextest`.
-const ALL: [Check; 9] = [
+const ALL: [Check; 10] = [
     Check::Prerequisites,
     Check::Fmt,
     Check::Clippy,
@@ -50,6 +52,7 @@ const ALL: [Check; 9] = [
     Check::Examples,
     Check::Deny,
     Check::SeededMutants,
+    Check::Instructions,
 ];
 
 /// A check with the workspace it is about.
@@ -80,6 +83,7 @@ impl Step for Bound<'_> {
             Check::Examples => "examples",
             Check::Deny => "deny",
             Check::SeededMutants => "seeded-mutants",
+            Check::Instructions => "instructions",
             Check::Tidy => "tidy",
         }
     }
@@ -99,6 +103,7 @@ impl Step for Bound<'_> {
             Check::Examples => run_examples(workspace),
             Check::Deny => cargo("deny --locked check --hide-inclusion-graph bans licenses sources").run(),
             Check::SeededMutants => sim::run_mutants(workspace),
+            Check::Instructions => instructions::run(false, workspace),
             Check::Tidy => cargo("nextest run --package pillarbox-tests --test tidy --locked").run(),
         }
     }

@@ -37,6 +37,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
     }
     powercut::ensure_fuse(workspace)?;
     chaos::ensure_faketime(workspace)?;
+    ensure_valgrind(workspace)?;
     TOOLS.iter().try_for_each(|tool| ensure_tool(tool, workspace))
 }
 
@@ -60,6 +61,26 @@ fn ensure_tool(tool: &Tool, workspace: &Workspace) -> Result<(), Error> {
         return Ok(());
     }
     install(tool, workspace)
+}
+
+/// Makes sure that instructions can be counted. Installs what does it where the system's packages may be changed.
+pub(crate) fn ensure_valgrind(workspace: &Workspace) -> Result<(), Error> {
+    let is_there = || workspace.program("valgrind").args(["--version"]).succeeds();
+    if is_there() {
+        println!("valgrind is there");
+        return Ok(());
+    }
+    println!("valgrind is missing: installing it");
+    // Without a password, as root or not at all.
+    let install = ["apt-get", "install", "--yes", "--no-install-recommends", "valgrind"];
+    let [apt, args @ ..] = install;
+    let installed = workspace.program(apt).args(args).succeeds()
+        || workspace.program("sudo").args(["-n"]).args(install).succeeds();
+    if installed && is_there() {
+        return Ok(());
+    }
+    Err(Error::new("valgrind is missing, which counts instructions")
+        .hint(format!("$ sudo {}", install.join(" "))))
 }
 
 /// Builds without optimising and without debug information: a minute or two, and fast enough for its work.

@@ -135,6 +135,29 @@ impl Run {
         quiet.status().is_ok_and(|status| status.success())
     }
 
+    /// Runs it unseen and gives what it wrote to standard output.
+    pub(crate) fn stdout(self) -> Result<String, Error> {
+        self.output().map(|(stdout, _)| stdout)
+    }
+
+    /// Runs it unseen and gives what it wrote to standard error.
+    pub(crate) fn stderr(self) -> Result<String, Error> {
+        self.output().map(|(_, stderr)| stderr)
+    }
+
+    fn output(mut self) -> Result<(String, String), Error> {
+        let line = self.line();
+        let output =
+            self.command.output().map_err(|error| Error::new(format!("cannot run `{line}`: {error}")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        if output.status.success() {
+            return Ok((stdout, stderr));
+        }
+        let said = if stderr.trim().is_empty() { stdout } else { stderr };
+        Err(Error::new(format!("{}: {}", output.status, said.trim())).hint(format!("$ {line}")))
+    }
+
     fn line(&self) -> String {
         if let Some(line) = &self.shown {
             return line.clone();
