@@ -44,7 +44,8 @@ impl MessageBox {
     ) -> Result<Self, Error> {
         let mut recovery = Recovery::new(config.retention);
         engine.recover(&mut |key, head| recovery.visit(key, head))?;
-        let recovered = recovery.finish()?;
+        recovery.check_ports()?;
+        let recovered = recovery.finish();
         for damage in engine.damage() {
             tracing::error!(?damage, "stored bytes are damaged");
         }

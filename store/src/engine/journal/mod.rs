@@ -9,7 +9,6 @@
 //! per segment; 24 bytes of memory per record where numbers ascend, up to twice that where they do not. The disk
 //! holds at most about twice what lives, four segments, and the spare ones.
 
-mod damages;
 mod disk;
 mod format;
 mod group;
@@ -30,10 +29,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 
-use self::damages::Damages;
 use self::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TableEntry, segment_seed};
 use self::move_rest::lives_at;
 use self::read::{ReadFault, Window, is_head_sound, read_entry, read_raw};
+use self::replay::Damages;
 use self::scan::{Scanner, Step, entry_at};
 use self::segment::{FileName, LiveMap};
 use self::write::{Shared, Writer};

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use crc32c::crc32c_append;
 
-use super::damages::Damages;
 use super::disk::{Disk, DiskFile};
 use super::format::{
     ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, HeaderCopy,
@@ -23,10 +22,13 @@ use super::read::{Window, is_head_sound};
 use super::scan::{Group, Scanner, Step, is_trailer_sound};
 use super::segment::{FileName, LiveMap, Segment};
 use super::{TornTail, read_error};
+use crate::engine::{Damage, Key};
 use crate::{Error, ErrorKind};
 
 /// Copied at once when the unproven end of the last segment is written again.
 const COPY_BYTES: usize = 1024 * 1024;
+/// Damage beyond so many places is only counted in the log.
+const DAMAGES_MAX: usize = 10_000;
 
 /// A file that is kept to be written over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,48 @@ pub(super) struct Opened {
     pub(super) spares: Vec<Spare>,
     pub(super) damages: Damages,
     pub(super) torn_tail: Option<TornTail>,
+}
+
+/// What was found damaged, each place once.
+#[derive(Debug, Default)]
+pub(super) struct Damages(Vec<Damage>);
+
+impl Damages {
+    /// What was noted so far.
+    pub(super) fn list(&self) -> &[Damage] {
+        &self.0
+    }
+
+    /// Notes damage, unless that place was noted before.
+    pub(super) fn add(&mut self, damage: Damage) {
+        let place = |damage: &Damage| (damage.offset, damage.key);
+        let known = self.0.iter().any(|known| known.file == damage.file && place(known) == place(&damage));
+        if known {
+            return;
+        }
+        tracing::error!(
+            file = damage.file,
+            offset = damage.offset,
+            bytes = damage.bytes,
+            key = ?damage.key,
+            "the journal is damaged: {}",
+            damage.what
+        );
+        if self.0.len() < DAMAGES_MAX {
+            self.0.push(damage);
+        }
+    }
+
+    /// Notes that a record cannot be read, unless that is known.
+    pub(super) fn add_record(&mut self, damage: Damage) {
+        if !self.0.iter().any(|known| known.key == damage.key) {
+            self.add(damage);
+        }
+    }
+
+    fn note(&mut self, file: FileName, offset: u64, bytes: u64, key: Option<Key>, what: impl Into<String>) {
+        self.add(Damage { file: file.to_string(), offset, bytes, key, what: what.into() });
+    }
 }
 
 /// Reads every file of `disk`'s folder. `salt` is used where there is no journal yet.

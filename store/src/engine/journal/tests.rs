@@ -484,33 +484,6 @@ fn small_box() -> (FaultDisk, Model) {
     (disk, model)
 }
 
-/// Each place used to be compared with every one that was known.
-#[test]
-fn damage_in_very_many_places_is_listed_up_to_a_bound() {
-    use super::damages::DAMAGES_MAX;
-    let disk = FaultDisk::new();
-    let config = JournalConfig { segment_bytes: 4 * 1024 * 1024, ..config() };
-    let open = |disk: &FaultDisk| Journal::open(Arc::new(disk.clone()), config).unwrap();
-    let journal = open(&disk);
-    apply_one(&journal, Key::new(1, 1, 0), 100);
-    let mut writes = WriteSet::default();
-    (0..2 * DAMAGES_MAX as u64).for_each(|number| writes.delete(Key::new(2, number, 0)));
-    journal.apply(&writes, Durability::Flushed).unwrap();
-    apply_one(&journal, Key::new(1, 2, 0), 100);
-    drop(journal);
-    let name = "0000000000000001.seg";
-    disk.change(name, |bytes| {
-        let marker = b"PBXGROUP";
-        let groups: Vec<usize> =
-            (0..bytes.len()).step_by(16).filter(|at| bytes[*at..].starts_with(marker)).collect();
-        let table = groups[1] + GROUP_HEADER_BYTES;
-        bytes[table..table + 2 * DAMAGES_MAX * 48].fill(0xa5);
-    });
-    let journal = open(&disk);
-    assert_eq!(journal.damage().len(), DAMAGES_MAX);
-    assert_eq!(contents(&journal).len(), 2);
-}
-
 #[test]
 fn every_flipped_bit_is_survived_and_what_it_costs_is_told() {
     let (disk, model) = small_box();
