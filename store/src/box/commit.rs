@@ -281,7 +281,8 @@ fn give_up(shared: &Shared, error: &Error, batches: usize) -> Vec<Answer> {
 fn rebuild(shared: &Shared) -> Result<(), Error> {
     let mut recovery = Recovery::new(shared.config.retention);
     shared.engine.recover(&mut |key, head| recovery.visit(key, head))?;
-    let mut ledger = recovery.finish(&shared.engine.damage())?.ledger;
+    recovery.check_ports()?;
+    let mut ledger = recovery.finish(&shared.engine.damage()).ledger;
     let mut state = shared.state();
     ledger.restore_leases(state.ledger.held_leases());
     ledger.keep_staging(&state.ledger);

@@ -44,8 +44,9 @@ impl MessageBox {
     ) -> Result<Self, Error> {
         let mut recovery = Recovery::new(config.retention);
         engine.recover(&mut |key, head| recovery.visit(key, head))?;
+        recovery.check_ports()?;
         let damages = engine.damage();
-        let recovered = recovery.finish(&damages)?;
+        let recovered = recovery.finish(&damages);
         let harm = harm::told(&recovered.harm);
         for damage in damages.iter().chain(&harm) {
             tracing::error!(?damage, "stored bytes are damaged");

@@ -1,5 +1,9 @@
 //! Building the ledger anew from the records that an engine holds, given in any order.
 
+mod nonsense;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use hashbrown::{HashMap, HashSet};
@@ -12,16 +16,6 @@ use crate::message_box::keys::delivery::DeliveryHead;
 use crate::message_box::keys::finished::Trace;
 use crate::message_box::keys::port::PortRecord;
 use crate::{BoxId, DeliveryState, Error, ErrorKind, Retention, Route, Timestamp};
-
-#[cfg(test)]
-mod tests;
-
-/// No number reaches this: records with greater ones were never written by a box.
-const NUMBER_MAX: u64 = 1 << 62;
-/// As many fragments as can be numbered.
-const BODY_BYTES_MAX: u64 = crate::FRAGMENT_BYTES as u64 * (1 << 32);
-/// So many port records may be missing, as damage leaves them. More were never there.
-const PORTS_MISSING_MAX: usize = 65_536;
 
 /// A ledger in the making. Feed it every record, then [`Recovery::finish`].
 #[derive(Debug, Default)]
@@ -78,27 +72,25 @@ impl Recovery {
     /// Takes one record.
     pub(crate) fn visit(&mut self, key: Key, head: &[u8]) -> Result<(), Error> {
         let Key { number, .. } = key;
-        check_number("number", number)?;
+        nonsense::check_number(number)?;
         match key.family {
             keys::meta::FAMILY => self.id = Some(keys::meta::read(head)?),
             keys::port::FAMILY => self.ports.push((number, key.part, keys::port::read(head)?)),
             keys::message::FAMILY => self.message(number, head)?,
             keys::delivery::FAMILY => {
                 let (fixed, rest) = keys::delivery::read(head)?;
-                if fixed.state == DeliveryState::Leased {
-                    return Err(nonsense("state", fixed.state.as_str()));
-                }
+                nonsense::check_delivery(&fixed)?;
                 self.changed.push((number, fixed, !rest.carried.is_empty()));
             }
             keys::attempt::FAMILY => self.history.push(key),
             keys::finished::FAMILY => {
                 let rows = keys::finished::rows(head).collect::<Result<Vec<_>, _>>()?;
-                rows.iter().try_for_each(check_trace)?;
+                rows.iter().try_for_each(nonsense::check_trace)?;
                 self.pages.push((number, rows));
             }
             keys::applied::FAMILY => {
                 let record = keys::applied::read(head)?;
-                check_number("next number", record.next_number)?;
+                nonsense::check_number(record.next_number)?;
                 self.applied.push((number, record));
             }
             keys::fragment::FAMILY => self.fragments.push(key),
@@ -115,10 +107,7 @@ impl Recovery {
     fn message(&mut self, number: u64, head: &[u8]) -> Result<(), Error> {
         let parsed = keys::message::read(head)?;
         let fixed = parsed.fixed;
-        check_number("fragments", fixed.fragments)?;
-        if fixed.body_len > BODY_BYTES_MAX {
-            return Err(nonsense("body bytes", fixed.body_len));
-        }
+        nonsense::check_message(&fixed)?;
         let mut count = 0;
         for port in parsed.ports() {
             let row = DeliveryRow::new(port, count, fixed.not_before);
@@ -141,15 +130,21 @@ impl Recovery {
         Ok(())
     }
 
+    /// Every record was given: refuses ports that cannot have been. To be asked before [`Recovery::finish`].
+    pub(crate) fn check_ports(&self) -> Result<(), Error> {
+        let defined = self.ports.iter().map(|port| port.0);
+        let live = self.ledger.deliveries.range(0).map(|(_, row)| u64::from(row.port));
+        let ended = self.pages.iter().flat_map(|(_, traces)| traces).map(|trace| u64::from(trace.port));
+        let highest = defined.chain(live).chain(ended).max().unwrap_or(0);
+        nonsense::check_ports(self.ports.len() as u64, highest)
+    }
+
     /// Every record was given: puts the parts together. `damages` is what the engine found.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`]: ports are named that cannot have been.
-    pub(crate) fn finish(mut self, damages: &[Damage]) -> Result<Recovered, Error> {
+    pub(crate) fn finish(mut self, damages: &[Damage]) -> Recovered {
         let mut orphans = Vec::new();
         let has_known = !self.ports.is_empty() || self.ledger.deliveries.range(0).next().is_some();
         let mut harm = Harm { id_is_lost: self.id.is_none() && has_known, ..Harm::default() };
-        self.finish_ports()?;
+        self.finish_ports();
         self.finish_changed(&mut orphans);
         self.finish_pages();
         harm.ended = self.finish_ended();
@@ -160,7 +155,7 @@ impl Recovery {
             self.park(damages, &mut harm);
             self.find_missing(damages, &gaps, &mut harm);
         }
-        self.queue()?;
+        self.queue();
         let nameless = |(number, port): (usize, &PortState)| {
             port.is_nameless().then(|| u32::try_from(number).unwrap_or(u32::MAX))
         };
@@ -169,30 +164,21 @@ impl Recovery {
             self.ledger.ids.clear();
         }
         self.ledger.next = self.top.max(1);
-        Ok(Recovered { ledger: self.ledger, id: self.id, orphans, harm })
+        Recovered { ledger: self.ledger, id: self.id, orphans, harm }
     }
 
-    fn finish_ports(&mut self) -> Result<(), Error> {
+    fn finish_ports(&mut self) {
         self.ports.sort_unstable_by_key(|(number, copy, _)| (*number, *copy));
         self.ports.dedup_by_key(|(number, ..)| *number);
         for (number, _, record) in std::mem::take(&mut self.ports) {
             let place = u32::try_from(number).unwrap_or(u32::MAX);
-            self.unnamed_ports(usize::try_from(number).unwrap_or(usize::MAX))?;
+            // A damaged port record leaves a gap; its deliveries stay under a name that says so.
+            while (self.ledger.ports.len() as u64) < number {
+                self.unnamed_port();
+            }
             self.ledger.names.insert(record.name.clone(), place);
             self.ledger.ports.push(PortState::new(record));
         }
-        Ok(())
-    }
-
-    /// Makes the ports with numbers below `count` that have no record. A damaged one leaves a gap; its deliveries stay
-    /// under a name that says so.
-    fn unnamed_ports(&mut self, count: usize) -> Result<(), Error> {
-        let missing = count.saturating_sub(self.ledger.ports.len());
-        if missing > PORTS_MISSING_MAX {
-            return Err(nonsense("ports without a record", missing));
-        }
-        (0..missing).for_each(|_| self.unnamed_port());
-        Ok(())
     }
 
     fn unnamed_port(&mut self) {
@@ -262,7 +248,7 @@ impl Recovery {
     }
 
     fn trace(&mut self, page: u64, trace: &Trace) {
-        let message = trace.delivery - u64::from(trace.ordinal);
+        let message = trace.delivery - u64::from(trace.ordinal).min(trace.delivery);
         let mut row = DeliveryRow::new(trace.port, trace.ordinal, Timestamp::EPOCH);
         row.state = trace.state;
         row.attempts = trace.attempts;
@@ -336,10 +322,12 @@ impl Recovery {
     }
 
     /// Counts every delivery and puts it where its state wants it, in order of number.
-    fn queue(&mut self) -> Result<(), Error> {
+    fn queue(&mut self) {
         let ledger = &mut self.ledger;
         let highest = ledger.deliveries.range(0).map(|(_, row)| row.port as usize + 1).max().unwrap_or(0);
-        self.unnamed_ports(highest)?;
+        while self.ledger.ports.len() < highest {
+            self.unnamed_port();
+        }
         let Ledger { deliveries, ports, .. } = &mut self.ledger;
         for (number, row) in deliveries.range(0) {
             debug_assert!(row.state != DeliveryState::Leased, "leases are never on disk");
@@ -348,25 +336,5 @@ impl Recovery {
                 port.enqueue(number, &row);
             }
         }
-        Ok(())
     }
-}
-
-fn check_number(what: &'static str, number: u64) -> Result<(), Error> {
-    if number < NUMBER_MAX { Ok(()) } else { Err(nonsense(what, number)) }
-}
-
-fn check_trace(trace: &Trace) -> Result<(), Error> {
-    check_number("delivery", trace.delivery)?;
-    if u64::from(trace.ordinal) > trace.delivery {
-        return Err(nonsense("ordinal", trace.ordinal));
-    }
-    if trace.state.is_terminal() { Ok(()) } else { Err(nonsense("state", trace.state.as_str())) }
-}
-
-/// A record is whole as its checksum has it, and says what no box wrote.
-fn nonsense(what: &'static str, value: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Corrupt, "read the box")
-        .with("reason", "a record says what cannot be")
-        .with(what, value)
 }

@@ -54,8 +54,9 @@ impl Survey {
             recovery.visit(key, head)
         })?;
         let read = read_all(engine, found, watch)?;
+        recovery.check_ports()?;
         let damages = engine.damage();
-        let recovered = recovery.finish(&damages)?;
+        let recovered = recovery.finish(&damages);
         let owners: HashMap<u64, u64> =
             recovered.ledger.long_bodies().map(|(message, body)| (body, message)).collect();
         let mut survey = Self {

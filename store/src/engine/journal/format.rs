@@ -29,6 +29,8 @@ pub(super) const ALIGNMENT: u64 = 16;
 pub(super) const GROUP_BYTES_MAX: u64 = 1 << 30;
 /// The largest soft size of a segment. With [`GROUP_BYTES_MAX`] it keeps every offset within 32 bits.
 pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// No segment's groups end behind this.
+pub(super) const SEGMENT_END_MAX: u64 = SEGMENT_BYTES_MAX + GROUP_BYTES_MAX;
 /// The smallest soft size of a segment.
 pub(super) const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 

@@ -5,7 +5,8 @@
 use std::io;
 
 use super::format::{
-    ALIGNMENT, ENTRY_BYTES, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, SEGMENT_START, TableEntry,
+    ALIGNMENT, ENTRY_BYTES, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, SEGMENT_END_MAX,
+    SEGMENT_START, TableEntry,
 };
 use super::read::Window;
 
@@ -99,6 +100,7 @@ pub(super) struct Scanner {
     expected: u64,
     limit: u64,
     is_limit_known: bool,
+    file_bytes: u64,
     unchecked_trailer: Option<Group>,
     found: Option<Group>,
 }
@@ -107,6 +109,8 @@ impl Scanner {
     /// A scan of segment number `segment` from its first group on, which should have the number `expected` (0: not
     /// known). The segment's groups are known to end at `end`, or else somewhere within `file_bytes`.
     pub(super) fn new(salt: u64, segment: u32, expected: u64, end: Option<u64>, file_bytes: u64) -> Self {
+        // What the next segment's header says is sealed, and need not be true of any segment for that.
+        let end = end.filter(|end| *end <= SEGMENT_END_MAX);
         Self {
             salt,
             segment: u64::from(segment),
@@ -114,6 +118,7 @@ impl Scanner {
             expected,
             limit: end.unwrap_or(file_bytes),
             is_limit_known: end.is_some(),
+            file_bytes,
             unchecked_trailer: None,
             found: None,
         }
@@ -179,7 +184,9 @@ impl Scanner {
             }
             None if self.is_limit_known => {
                 self.position = self.limit;
-                Ok(Some(Step::Lost { from, to: self.limit, expected }))
+                // Nothing is looked for behind the end of a file that was cut short.
+                let to = self.limit.min(self.file_bytes).max(from);
+                Ok(Some(Step::Lost { from, to, expected }))
             }
             None => {
                 self.limit = self.position;

@@ -12,7 +12,8 @@ fn recover(writes: &WriteSet) -> Result<Recovered, Error> {
             recovery.visit(key, head)?;
         }
     }
-    recovery.finish(&[])
+    recovery.check_ports()?;
+    Ok(recovery.finish(&[]))
 }
 
 fn message(writes: &mut WriteSet, number: u64, ports: &[u32], fragments: u64) {
