@@ -1,5 +1,6 @@
 //! Round after round: a box is damaged, and what comes of it is counted.
 
+use pillarbox_store::inspect::Finding;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -27,6 +28,8 @@ pub(crate) struct Total {
     pub(crate) lost: u64,
     /// Deliveries sent again, where damage was told.
     pub(crate) again: u64,
+    /// What the check told in the last round.
+    pub(crate) findings: Vec<Finding>,
     /// What must not be, with what replays it.
     pub(crate) problems: Vec<String>,
 }
@@ -44,6 +47,7 @@ impl Total {
         self.harmless += u64::from(!verdict.noticed && !verdict.torn && verdict.problems.is_empty());
         self.lost += verdict.lost as u64;
         self.again += verdict.again as u64;
+        self.findings = verdict.findings;
         let told = || harms.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         self.problems.extend(
             verdict.problems.iter().take(3).map(|problem| format!("{replay}: {problem} after {}", told())),

@@ -51,7 +51,9 @@ impl Recovery {
         known.extend(self.ledger.deliveries.range(0).map(|(number, _)| number..number + 1));
         harm.missing = without(known, 1..self.top);
         harm.may_be_forgotten = self.ledger.has_forgotten();
-        self.top = self.top.saturating_add(SKIPPED);
+        let top = self.top;
+        self.top = top.saturating_add(SKIPPED);
+        harm.hidden = top..self.top;
     }
 
     /// Whether damage may hide that a number was given to a delivery.
