@@ -9,7 +9,7 @@ use crate::judge::judge;
 use crate::life::{Size, World, live};
 
 /// The box that is damaged at random: some MiB in small segments.
-pub(crate) const LARGE: Size = Size { rounds: 24, body: 12_000, long: 300_000, lives: 4 };
+pub(crate) const LARGE: Size = Size { rounds: 12, body: 12_000, long: 300_000, lives: 4 };
 
 /// What came of all rounds.
 #[derive(Debug, Default)]
