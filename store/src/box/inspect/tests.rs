@@ -106,9 +106,9 @@ async fn an_unfinished_salvage_is_not_opened() {
     fill(&MessageBox::open(config.clone()).unwrap(), &[10]).await;
     let new = place.path().join("new");
     // The watcher's panic ends it in the middle, as a crash would.
-    let cut = std::panic::catch_unwind(|| {
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         salvage(&config, &new, place.path(), &[], &mut |progress| assert_ne!(progress.doing, "copying"))
-    });
+    }));
     assert!(cut.is_err());
     let target = BoxConfig { folder: new.clone(), ..config.clone() };
     for error in [
