@@ -249,3 +249,69 @@ fn what_was_not_accepted_is_listed_and_fails_the_command() {
     let (code, error) = place.fail(&["submit", "out", "small", "--header", "a b=c"]);
     assert!(code == 2 && error.contains("a header's name may have"), "{error}");
 }
+
+/// Every file below a folder with its bytes.
+fn bytes_below(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(bytes_below(&path));
+        } else {
+            all.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_damaged_box_is_checked_salvaged_and_used_on() {
+    let place = Place::new(CONFIG);
+    for (name, text) in [("a", "first message"), ("b", "second message"), ("c", "third message")] {
+        std::fs::write(place.path().join(name), text).unwrap();
+    }
+    let submitted = place.json(&["submit", "down", "a", "b", "c", "--json"]);
+    let lost = submitted["submitted"][1]["message_id"].clone();
+    let data = place.path().join("pillarbox-data");
+    assert_eq!(place.json(&["check", "--json"])["whole"], true);
+    let (segment, mut bytes) = bytes_below(&data)
+        .into_iter()
+        .find(|(path, _)| path.extension().is_some_and(|end| end == "seg"))
+        .unwrap();
+    let at = bytes.windows(14).position(|window| window == b"second message").unwrap();
+    bytes[at + 3] ^= 0x20;
+    std::fs::write(&segment, bytes).unwrap();
+
+    let before = bytes_below(&data);
+    let checked = place.run(&["check", "--json"]);
+    assert_eq!(checked.status.code(), Some(1), "{}", stderr(&checked));
+    assert!(stderr(&checked).contains("pillarbox salvage --to"), "{}", stderr(&checked));
+    let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let damage = report["damage"].as_array().unwrap();
+    assert_eq!(damage.len(), 1, "{report}");
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert_eq!((&damage[0]["message_id"], &damage[0]["lost"]), (&lost, &"message".into()), "{report}");
+    assert_eq!((&damage[0]["file"], damage[0]["deliveries"][0]["first"].as_u64()), (&name.into(), Some(2)));
+    assert!(before == bytes_below(&data), "the check has changed something");
+
+    let salvaged = place.run(&["salvage", "--to", "new"]);
+    assert_eq!(salvaged.status.code(), Some(1), "{}", stderr(&salvaged));
+    let list = std::fs::read_to_string(place.path().join("new/left-behind.txt")).unwrap();
+    assert!(list.contains(lost.as_str().unwrap()) && list.contains(name), "{list}");
+    assert!(before == bytes_below(&data), "the salvage has changed the old box");
+    assert_eq!(place.json(&["check", "--data", "new", "--json"])["contents"]["messages"], 2);
+    let page = place.json(&["ls", "--data", "new", "--json"]);
+    assert_eq!(page["deliveries"].as_array().unwrap().len(), 2, "{page}");
+
+    let (code, text) = place.fail(&["salvage", "--to", "new"]);
+    assert!(code == 3 && text.contains("not empty"), "{code} {text}");
+    let (code, text) = place.fail(&["check", "--data", "nowhere"]);
+    assert!(code == 3 && text.contains("no such folder"), "{code} {text}");
+    let serving = place.serve();
+    let (code, text) = place.fail(&["check"]);
+    assert!(code == 3 && text.contains("stop that process"), "{code} {text}");
+    let (code, text) = place.fail(&["check", "--server", &serving.url]);
+    assert!(code == 2 && text.contains("stop the server"), "{code} {text}");
+    serving.end(Signal::TERM);
+}

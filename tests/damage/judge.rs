@@ -23,6 +23,8 @@ pub(crate) struct Verdict {
     pub(crate) lost: usize,
     /// Deliveries that had ended and were sent again, where the damage was told.
     pub(crate) again: usize,
+    /// What the check told.
+    pub(crate) findings: Vec<Finding>,
     /// What must not be.
     pub(crate) problems: Vec<String>,
 }
@@ -50,6 +52,7 @@ pub(crate) async fn judge(world: &World, files: &Files) -> Verdict {
         Err(error) => verdict.problems.push(format!("open: {error}")),
     }
     salvage(world, files, verdict.torn, &mut verdict).await;
+    verdict.findings = report.findings;
     verdict
 }
 

@@ -41,14 +41,17 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let mut total = Total::default();
+    let mut shown = 0;
     run::random(args.seed, args.flips, &mut total, |total| {
+        total.problems.iter().skip(shown).for_each(|problem| println!("{problem}"));
+        shown = total.problems.len();
         if total.rounds.is_multiple_of(100) {
             println!("{}", total.line());
         }
     });
     println!("{}", total.line());
-    for problem in &total.problems {
-        println!("{problem}");
+    if args.flips == 1 {
+        total.findings.iter().for_each(|finding| println!("{finding:?}"));
     }
     if let Some(page) = &args.proof {
         let written = pillarbox_tests::proof::write(page, "damage", &total.table(args.seed));

@@ -1,5 +1,6 @@
 //! Round after round: a box is damaged, and what comes of it is counted.
 
+use pillarbox_store::inspect::Finding;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -8,7 +9,7 @@ use crate::judge::judge;
 use crate::life::{Size, World, live};
 
 /// The box that is damaged at random: some MiB in small segments.
-pub(crate) const LARGE: Size = Size { rounds: 24, body: 12_000, long: 300_000, lives: 4 };
+pub(crate) const LARGE: Size = Size { rounds: 12, body: 12_000, long: 300_000, lives: 4 };
 
 /// What came of all rounds.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct Total {
     pub(crate) lost: u64,
     /// Deliveries sent again, where damage was told.
     pub(crate) again: u64,
+    /// What the check told in the last round.
+    pub(crate) findings: Vec<Finding>,
     /// What must not be, with what replays it.
     pub(crate) problems: Vec<String>,
 }
@@ -44,6 +47,7 @@ impl Total {
         self.harmless += u64::from(!verdict.noticed && !verdict.torn && verdict.problems.is_empty());
         self.lost += verdict.lost as u64;
         self.again += verdict.again as u64;
+        self.findings = verdict.findings;
         let told = || harms.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         self.problems.extend(
             verdict.problems.iter().take(3).map(|problem| format!("{replay}: {problem} after {}", told())),

@@ -65,7 +65,18 @@ pub(super) fn told(harm: &Harm) -> Vec<Damage> {
         );
         told.push(Damage { loss: Loss::Unknown, ..of_the_box(None, what) });
     }
+    if !harm.hidden.is_empty() {
+        told.push(Damage { loss: Loss::Unknown, ..of_the_box(None, hidden_because(harm)) });
+    }
     told
+}
+
+/// What is told of numbers that may have been given and lost.
+pub(super) fn hidden_because(harm: &Harm) -> String {
+    format!(
+        "the newest deliveries, from {} on, may be lost: no number below {} is given again",
+        harm.hidden.start, harm.hidden.end
+    )
 }
 
 /// Why deliveries can be missing.

@@ -51,6 +51,8 @@ pub(crate) struct Harm {
     pub(crate) parked: Vec<u64>,
     /// Numbers of deliveries of which nothing is left.
     pub(crate) missing: Vec<Range<u64>>,
+    /// Numbers that may have been given to deliveries of which nothing is left. They are not given again.
+    pub(crate) hidden: Range<u64>,
     /// Traces were forgotten in the life of this box, so that some of what is missing has just ended long ago.
     pub(crate) may_be_forgotten: bool,
     /// Records of messages whose every delivery has ended: a delete that was lost brought them back. To be deleted, or

@@ -11,6 +11,9 @@ mod salvage;
 mod source;
 mod survey;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use crate::engine::Engine;

@@ -224,7 +224,8 @@ fn write_anew(
 ) {
     keys::meta::write(writes, survey.report.id.unwrap_or_else(|| ids.mailbox()));
     for (number, port) in (0..).zip(survey.ledger.ports()) {
-        if !port.is_nameless() {
+        // One whose deliveries go over to another keeps its made-up name: nothing is left of it but its number.
+        if !port.is_nameless() || renumbered.contains_key(&number) {
             keys::port::write(writes, number, &port.record);
         }
     }

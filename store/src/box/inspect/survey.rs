@@ -8,7 +8,7 @@ use super::report::{Contents, Finding, Loses, Report};
 use super::{Progress, Watcher};
 use crate::engine::{Damage, Engine, Key, Loss};
 use crate::ledger::{Harm, Ledger, MessageRow, PortState, Recovery};
-use crate::message_box::harm::missing_because;
+use crate::message_box::harm::{hidden_because, missing_because};
 use crate::message_box::keys;
 use crate::{Error, ErrorKind, FRAGMENT_BYTES, MessageId, Retention};
 
@@ -230,6 +230,10 @@ impl Survey {
         if !self.harm.missing.is_empty() {
             let what = format!("nothing is left of these deliveries: {}", missing_because(&self.harm));
             tell(None, what, Loses::Unknown, self.harm.missing.clone());
+        }
+        if !self.harm.hidden.is_empty() {
+            let deliveries = std::iter::once(self.harm.hidden.clone()).collect();
+            tell(None, hidden_because(&self.harm), Loses::Unknown, deliveries);
         }
     }
 

@@ -588,12 +588,13 @@ fn wiped_bytes_are_survived_and_what_they_cost_is_told() {
     for at in (0..disk.bytes(name).len() - 16).step_by(8) {
         let disk = disk.crash(Keep::All);
         disk.change(name, |bytes| bytes[at..at + 16].fill(0x5a));
-        compare_loosely(&open(&disk), &model, &format!("bytes from {at} on"));
+        // Where one entry ends and the next one begins it is both.
+        compare_loosely(&open(&disk), &model, 2, &format!("bytes from {at} on"));
     }
 }
 
 /// As above, for damage that hides which record it is about.
-fn compare_loosely(journal: &Journal, model: &Model, what: &str) {
+fn compare_loosely(journal: &Journal, model: &Model, at_most: usize, what: &str) {
     let mut difference = 0;
     for (key, (head, bytes)) in model {
         match journal.get(*key) {
@@ -611,7 +612,7 @@ fn compare_loosely(journal: &Journal, model: &Model, what: &str) {
             Ok(())
         })
         .unwrap();
-    assert!(difference <= 1, "{what}: cost {difference} records");
+    assert!(difference <= at_most, "{what}: cost {difference} records");
     assert!(difference == 0 || !journal.damage().is_empty(), "{what}: a loss in silence");
 }
 
