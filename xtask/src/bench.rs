@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
     words.push(format!("--rounds={}", args.rounds));
     words.push(format!("--seconds={}", args.seconds));
     words.push(format!("--threads={}", args.threads));
-    words.push(format!("--folder={}", workspace.folder("bench")));
+    words.push(format!("--folder={}", workspace.target().join("bench").display()));
     words.push(format!("--root={}", workspace.root().display()));
     if let Some(file) = &args.json {
         // Relative to where the caller stands, while the program runs in the root.

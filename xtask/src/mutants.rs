@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
 }
 
 fn list(workspace: &Workspace) -> Result<Vec<String>, Error> {
-    let text = workspace.cargo(["mutants", "--package", PACKAGE, "--list", "--colors", "never"]).output()?;
+    let text = workspace.cargo(["mutants", "--package", PACKAGE, "--list", "--colors", "never"]).stdout()?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 

@@ -118,17 +118,6 @@ impl Run {
         command.spawn().map_err(|error| Error::new(format!("cannot run `{line}`: {error}")))
     }
 
-    /// Runs it and returns what it prints.
-    pub(crate) fn output(mut self) -> Result<String, Error> {
-        let line = self.line();
-        let output = self.command.stderr(Stdio::inherit()).output();
-        let output = output.map_err(|error| Error::new(format!("cannot run `{line}`: {error}")))?;
-        if !output.status.success() {
-            return Err(Error::new(format!("{}", output.status)).hint(format!("$ {line}")));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
     /// Runs it unseen and tells whether it succeeded.
     pub(crate) fn succeeds(mut self) -> bool {
         let quiet = self.command.stdout(Stdio::null()).stderr(Stdio::null());
