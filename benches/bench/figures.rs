@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn what_is_no_number_is_left_out() {
         let mut figures = Figures::default();
-        figures.set("none", 0.0 / 0.0);
+        figures.set("none", f64::NAN);
         figures.set("one", 1.0);
         assert_eq!(figures.iter().collect::<Vec<_>>(), [("one", 1.0)]);
     }

@@ -104,7 +104,6 @@ impl Inline {
     }
 
     /// A batch that completes what was leased, with a noted attempt.
-    #[must_use]
     pub fn completion(&self, leased: &[Leased]) -> Batch {
         let now: Timestamp = SystemClock.now();
         leased.iter().fold(Batch::new(self.ids.batch()), |batch, delivery| {

@@ -202,7 +202,7 @@ pub(super) fn plain(value: Option<f64>) -> String {
         Some(value) if value.abs() >= 0.995 => {
             format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
         }
-        Some(value) if value == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(value) => format!("{value:.3}"),
     }
 }

@@ -74,7 +74,7 @@ impl Writer for Tree {
                     }
                 }
                 Change::Remove(numbers) => {
-                    numbers.iter().for_each(|number| batch.remove(&number.to_be_bytes()))
+                    numbers.iter().for_each(|number| batch.remove(&number.to_be_bytes()));
                 }
             }
         }
