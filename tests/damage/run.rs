@@ -57,7 +57,7 @@ impl Total {
     /// On one line.
     pub(crate) fn line(&self) -> String {
         format!(
-            "{} boxes damaged in {} places: {} noticed, {} harmless, {} as a torn tail; {} messages lost and named; \
+            "{} boxes damaged in {} places: {} noticed, {} harmless, {} with an early end; {} messages lost and named; \
              silent {}",
             self.rounds,
             self.harms,
@@ -72,7 +72,7 @@ impl Total {
     /// For the page of figures.
     pub(crate) fn table(&self, seed: u64) -> String {
         format!(
-            "| boxes damaged | from seed | places | noticed | harmless | as a torn tail | messages lost and named | \
+            "| boxes damaged | from seed | places | noticed | harmless | newest file ends early | messages lost and named | \
              ended deliveries sent again, told | silent |\n|---|---|---|---|---|---|---|---|---|\n\
              | {} | {seed} | {} | {} | {} | {} | {} | {} | {} |\n",
             self.rounds,
