@@ -364,6 +364,32 @@ async fn what_an_adapter_says_is_cut_to_its_bound() {
     assert_eq!(detail.attempts[0].failure.as_ref().unwrap().text().len(), Failure::BYTES_MAX);
 }
 
+#[tokio::test]
+async fn a_port_that_loses_its_backup_route_changes_nothing_on_its_primary_or_at_other_ports() {
+    let mailbox = with_port(BoxConfig::in_memory(), true).await;
+    let define = Batch::new(ids().batch()).define_port(&port("other"), PortSpec { backup: true });
+    assert!(mailbox.commit(&define).await.unwrap().all_applied());
+    let (_, waits) = submit(&mailbox, b"x").await;
+    let message = Message::new(ids().message(), Bytes::from_static(b"y"));
+    let committed = mailbox.commit(&Batch::new(ids().batch()).submit(&port("other"), message)).await.unwrap();
+    let [OpResult::Submitted { first: elsewhere }] = *committed.results() else { panic!("{committed:?}") };
+    let lease = mailbox.lease(&want("orders")).await.unwrap()[0].lease;
+    let other = mailbox.lease(&want("other")).await.unwrap()[0].lease;
+    // All of it in one group, so that what it put into the queues is not queued yet.
+    let late = Timestamp::from_micros(i64::MAX / 2);
+    let batch = Batch::new(ids().batch())
+        .resubmit(lease, late, failed("no"), Headers::default())
+        .move_to_backup(other, failed("no"))
+        .define_port(&port("orders"), PortSpec { backup: false });
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    let waits = mailbox.delivery(waits).await.unwrap().unwrap().info;
+    assert_eq!((waits.state, waits.due), (DeliveryState::RetryWait, Some(late)));
+    let elsewhere = mailbox.delivery(elsewhere).await.unwrap().unwrap().info;
+    assert_eq!((elsewhere.state, elsewhere.route), (DeliveryState::Ready, Route::Backup));
+    let backup = Want { route: Route::Backup, ..want("other") };
+    assert_eq!(mailbox.lease(&backup).await.unwrap().len(), 1);
+}
+
 /// Found by the conformance suite: what the same group had just moved there was left behind.
 #[tokio::test]
 async fn a_port_that_loses_its_backup_route_sends_everything_by_its_primary() {
