@@ -1,6 +1,6 @@
 //! A journal that the input writes through the engine and then damages.
 //!
-//! An input is a row of steps. Those before [`Step::END`] write; those behind it change bytes of files. What is found
+//! An input is a row of steps. Those before the end mark write; those behind it change bytes of files. What is found
 //! at the end has to be one of the states between two groups, unless damage is reported.
 
 use std::collections::BTreeMap;

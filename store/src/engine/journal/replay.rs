@@ -29,12 +29,10 @@ use crate::{Error, ErrorKind};
 /// Copied at once when the unproven end of the last segment is written again.
 const COPY_BYTES: usize = 1024 * 1024;
 
-/// A file that is kept to be written over.
+/// A file that is kept to be written over, and its length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spare {
-    /// Its name.
     pub(super) name: FileName,
-    /// Its length.
     pub(super) file_bytes: u64,
 }
 
