@@ -280,11 +280,17 @@ fn table(folder: &Path) -> String {
 |---|---|---|---|---|---|
 "
     .to_owned();
+    let mut rows = Vec::new();
     for (target, what) in TARGETS {
         if let Ok(row) = fs::read_to_string(kept(folder, target)) {
             let _ = writeln!(text, "| {target} | {what} | {row} |");
+            rows.push(row);
         }
     }
+    let sum = |column: usize| -> f64 {
+        rows.iter().filter_map(|row| row.split('|').nth(column)?.trim().parse::<f64>().ok()).sum()
+    };
+    let _ = writeln!(text, "| all | | {} | | {:.1} | {} |", sum(0), sum(2), sum(3));
     text
 }
 

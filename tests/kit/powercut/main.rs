@@ -70,7 +70,7 @@ fn main() -> ExitCode {
                 Ok(totals) => {
                     println!("\n{totals}");
                     let section = format!("power cuts on {}", engine.as_str());
-                    let figures = format!("Seed {seed}.\n\n{totals}.\n");
+                    let figures = format!("{totals}. Seed {seed}.\n");
                     if let Some(Err(error)) =
                         proof.map(|page| pillarbox_tests::proof::write(&page, &section, &figures))
                     {
