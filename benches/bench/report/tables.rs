@@ -161,7 +161,8 @@ fn cases(rows: &[&Row]) -> String {
             let fault = fault.replace(['|', '\n'], " ");
             let _ = writeln!(text, "| {} | not measured: {fault} | |", row.text("workload"));
         }
-        for (name, value) in row.figures() {
+        let told = |name: &str| !name.ends_with("_min") && !name.ends_with("_max");
+        for (name, value) in row.figures().filter(|(name, _)| told(name)) {
             let _ = writeln!(
                 text,
                 "| {} | {} | {} |",
