@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_runtime::Runtime;
+use pillarbox_store::engine::Engine as _;
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::{
     Batch, BoxConfig, Committing, DeliveryId, Error, Filter, IdSource, MessageBox, MessageId, Store,
