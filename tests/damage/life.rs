@@ -66,7 +66,7 @@ pub(crate) fn open(disk: &SimDisk) -> Result<MessageBox, pillarbox_store::Error>
     let config = BoxConfig {
         committing: Committing::Inline,
         ids: IdSource::seeded(clock.clone(), 5),
-        clock: clock.clone(),
+        clock,
         ..BoxConfig::in_memory()
     };
     MessageBox::with_engine(Arc::new(engine), config)
