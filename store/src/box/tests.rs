@@ -117,7 +117,9 @@ async fn the_same_batch_again_is_applied_once_even_after_reopening() {
     let message = Message::new(ids().message(), "hello");
     let batch = Batch::new(ids().batch())
         .submit(&port("orders"), message)
-        .submit(&port("nowhere"), Message::new(ids().message(), "lost"));
+        .submit(&port("nowhere"), Message::new(ids().message(), "lost"))
+        .submit(&port("orders"), Message::new(ids().message(), "second"))
+        .submit(&port("orders"), Message::new(ids().message(), "third"));
     let first = {
         let mailbox = with_port(config(folder.path()), false).await;
         let first = mailbox.commit(&batch).await.unwrap();
@@ -131,7 +133,7 @@ async fn the_same_batch_again_is_applied_once_even_after_reopening() {
     let again = mailbox.commit(&batch).await.unwrap();
     assert!(again.was_repeated());
     assert_eq!(first.results(), again.results());
-    assert_eq!(mailbox.ports()[0].counts.ready, 1);
+    assert_eq!(mailbox.ports()[0].counts.ready, 3);
 }
 
 #[tokio::test]
@@ -315,6 +317,10 @@ async fn watchers_hear_of_what_becomes_ready() {
     let mut watch = mailbox.watch(&port("orders")).unwrap();
     let (_, ()) = tokio::join!(submit(&mailbox, b"x"), watch.changed());
     let (_, ()) = tokio::join!(submit(&mailbox, b"y"), watch.changed());
+    // Also of what is given back.
+    let leases: Vec<_> = mailbox.lease(&want("orders")).await.unwrap().iter().map(|l| l.lease).collect();
+    let ((), ()) = tokio::join!(async { mailbox.release(&leases) }, watch.changed());
+    assert_eq!(mailbox.lease(&want("orders")).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

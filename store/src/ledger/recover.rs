@@ -93,6 +93,7 @@ impl Recovery {
             keys::applied::FAMILY => {
                 let record = keys::applied::read(head)?;
                 nonsense::check_number(record.next_number)?;
+                nonsense::check_number(record.first)?;
                 self.applied.push((number, record));
             }
             keys::fragment::FAMILY => self.fragments.push(key),

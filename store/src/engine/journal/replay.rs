@@ -400,8 +400,7 @@ impl<'a> Replay<'a> {
         self.opened.damages.note_mended(name, at, ENTRY_BYTES as u64, Some(entry.key), what);
     }
 
-    /// Where a single entry of a group cannot be read, the checksum of the whole table tells whether changing one
-    /// byte of it puts it right. Entries that stay unread are damage.
+    /// The table's checksum tells whether changing one byte of its only bad entry mends it; others are damage.
     fn mend_by_table(
         &mut self,
         name: FileName,
@@ -425,8 +424,7 @@ impl<'a> Replay<'a> {
         }
         for at in unread {
             self.opened.live.set_damaged(name.number());
-            let what = "a table entry is damaged";
-            self.opened.damages.note(name, *at, ENTRY_BYTES as u64, None, what);
+            self.opened.damages.note(name, *at, ENTRY_BYTES as u64, None, "a table entry is damaged");
         }
         Ok(())
     }
