@@ -3,7 +3,7 @@
 //! The program that does it is `chaos` of the package `pillarbox-tests`; `docs/proof.md` tells what it does.
 
 use crate::error::Error;
-use crate::powercut::is_root;
+use crate::tools::ensure_package;
 use crate::workspace::Workspace;
 
 /// How much of what.
@@ -54,16 +54,7 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
 
 /// Makes sure that a server's clock can be made to jump without the host's.
 pub(crate) fn ensure_faketime(workspace: &Workspace) -> Result<(), Error> {
-    if !works(workspace) && is_root(workspace) {
-        println!("{PACKAGE} is missing: installing it");
-        workspace.program("apt-get").args(["install", "--yes", PACKAGE]).run()?;
-    }
-    if works(workspace) {
-        println!("{PACKAGE} is there");
-        return Ok(());
-    }
-    Err(Error::new(format!("{LIBRARY} is missing, without which no clock can jump"))
-        .hint(format!("$ sudo apt-get install --yes {PACKAGE}")))
+    ensure_package(PACKAGE, "without which no clock can jump", || works(workspace), workspace)
 }
 
 /// Whether a program asks the library for the time. One that is not there is passed over in silence.

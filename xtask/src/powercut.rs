@@ -75,6 +75,6 @@ pub(crate) fn ensure_fuse(workspace: &Workspace) -> Result<(), Error> {
 }
 
 /// Whether this user may mount without the helper: whoever owns the top folder.
-pub(crate) fn is_root(workspace: &Workspace) -> bool {
+fn is_root(workspace: &Workspace) -> bool {
     workspace.program("test").args(["-O", "/"]).succeeds()
 }

@@ -63,24 +63,37 @@ fn ensure_tool(tool: &Tool, workspace: &Workspace) -> Result<(), Error> {
     install(tool, workspace)
 }
 
-/// Makes sure that instructions can be counted. Installs what does it where the system's packages may be changed.
+/// Makes sure that instructions can be counted.
 pub(crate) fn ensure_valgrind(workspace: &Workspace) -> Result<(), Error> {
-    let is_there = || workspace.program("valgrind").args(["--version"]).succeeds();
-    if is_there() {
-        println!("valgrind is there");
+    let works = || workspace.program("valgrind").args(["--version"]).succeeds();
+    ensure_package("valgrind", "which counts instructions", works, workspace)
+}
+
+/// Makes sure that a package of the system's `works`. It is installed where that needs no password.
+pub(crate) fn ensure_package(
+    package: &str,
+    purpose: &str,
+    works: impl Fn() -> bool,
+    workspace: &Workspace,
+) -> Result<(), Error> {
+    if works() {
+        println!("{package} is there");
         return Ok(());
     }
-    println!("valgrind is missing: installing it");
-    // Without a password, as root or not at all.
-    let install = ["apt-get", "install", "--yes", "--no-install-recommends", "valgrind"];
-    let [apt, args @ ..] = install;
-    let installed = workspace.program(apt).args(args).succeeds()
-        || workspace.program("sudo").args(["-n"]).args(install).succeeds();
-    if installed && is_there() {
+    println!("{package} is missing: installing it");
+    let apt = |words: &[&str]| {
+        let whole = ["-n", "apt-get"].iter().chain(words).copied();
+        workspace.program("apt-get").args(words.iter().copied()).succeeds()
+            || workspace.program("sudo").args(whole).succeeds()
+    };
+    let install = ["install", "--yes", "--no-install-recommends", package];
+    // A machine that never installed anything has no list of packages yet.
+    let installed = apt(&install) || (apt(&["update"]) && apt(&install));
+    if installed && works() {
         return Ok(());
     }
-    Err(Error::new("valgrind is missing, which counts instructions")
-        .hint(format!("$ sudo {}", install.join(" "))))
+    Err(Error::new(format!("{package} is missing, {purpose}"))
+        .hint(format!("$ sudo apt-get update && sudo apt-get {}", install.join(" "))))
 }
 
 /// Builds without optimising and without debug information: a minute or two, and fast enough for its work.

@@ -6,7 +6,7 @@
 //! `docs/journal-format.md` has the bytes and the rules.
 //!
 //! Limits: 2^32 segments in a journal's life; a group of at most 1 GiB; one open file and about 200 bytes of memory
-//! per segment; 24 bytes of memory per record where numbers ascend, up to twice that where they do not. The disk
+//! per segment; 16 or 24 bytes of memory per record where numbers ascend, up to twice that where they do not. The disk
 //! holds at most about twice what lives, four segments, and the spare ones.
 
 mod damages;
