@@ -1,23 +1,26 @@
 //! The message box over any engine: group commit, recovery, leases, queries.
 //!
-//! `config` says how to open one, `open` opens and locks the folder and recovers the ledger, `commit` takes the
-//! waiting batches into groups, `load` reads what was leased, `recent` has what need not be read, `query` answers
+//! `config` says how to open one, `open` opens and locks the folder and recovers the ledger, `commit` takes batches
+//! in, `pipeline` makes groups of those that wait, `group` is one, `view` keeps queries apart from them, `load` reads what was leased, `recent` has what need not be read, `query` answers
 //! questions, `stage` takes long bodies in, `keys` holds the layout of every record, `harm` says what damage means for
 //! the box, `inspect` looks into a box that is not open and saves what is whole.
 
 mod commit;
 mod config;
 mod folder;
+mod group;
 mod harm;
 pub mod inspect;
 pub(crate) mod keys;
 mod load;
 mod open;
+mod pipeline;
 mod query;
 mod recent;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -63,9 +66,8 @@ struct Shared {
     harm: Vec<Damage>,
     state: Mutex<State>,
     recent: Mutex<recent::Recent>,
-    /// Held for writing from a group's first change of the ledger until it is durable, and for reading by queries:
-    /// what they tell is on the disk.
-    view: tokio::sync::RwLock<()>,
+    /// Keeps queries away while the ledger is ahead of the disk.
+    view: view::View,
     failed: Mutex<Option<Error>>,
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::commit::Committer;
 use super::config::{BoxConfig, EngineKind};
+use super::view::View;
 use super::{Handle, MessageBox, Shared, State, folder, harm, keys};
 use crate::engine::{Engine, Loss, WriteSet};
 use crate::ledger::Recovery;
@@ -74,7 +75,7 @@ impl MessageBox {
             harm,
             state: Mutex::new(state),
             recent: Mutex::default(),
-            view: tokio::sync::RwLock::default(),
+            view: View::default(),
             failed: Mutex::new(None),
         });
         let committer = Committer::start(&shared, committing)?;

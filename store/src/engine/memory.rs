@@ -71,7 +71,7 @@ impl Engine for Memory {
         Ok(self.read().records.get(&key).cloned())
     }
 
-    fn reserve(&self, _bytes: u64) -> Result<(), Error> {
+    fn reserve(&self, _bytes: u64, _promised: u64) -> Result<(), Error> {
         self.read().check()
     }
 

@@ -267,12 +267,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// does not answer.
     fn get(&self, key: Key) -> Result<Option<Record>, Error>;
 
-    /// Makes sure, as far as the file system tells, that `bytes` more payload can be written. Called before a
-    /// group's changes are decided, so that a full disk refuses submissions before anything is changed.
+    /// Makes sure, as far as the file system tells, that `bytes` more payload can be written, beside `promised` bytes
+    /// that earlier calls made sure of and that are to be applied with them. Called before a group's changes are
+    /// decided, so that a full disk refuses submissions before anything is changed; an earlier group may be on its
+    /// way through [`Engine::apply`] meanwhile.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Full`]: there is no room; nothing was changed.
-    fn reserve(&self, bytes: u64) -> Result<(), Error>;
+    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error>;
 
     /// Applies every change or none, and with [`Durability::Flushed`] returns once that is on the disk, and with
     /// it everything that was applied before. One caller at a time.

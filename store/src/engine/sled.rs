@@ -488,9 +488,10 @@ impl Engine for Sled {
         }
     }
 
-    fn reserve(&self, bytes: u64) -> Result<(), Error> {
+    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
         self.writer().check()?;
-        let wanted = bytes.saturating_mul(AMPLIFICATION).saturating_add(FREE_BYTES_MIN);
+        let wanted =
+            bytes.saturating_add(promised).saturating_mul(AMPLIFICATION).saturating_add(FREE_BYTES_MIN);
         match free_bytes(&self.folder) {
             Ok(free) if free < wanted => Err(Error::new(ErrorKind::Full, "secure room on the disk")
                 .with("free_bytes", free)

@@ -83,7 +83,7 @@ fn suite(open: &mut Open<'_>, is_durable: bool) {
     put(&mut writes, Key::new(7, 1, 1), b"", Bytes::new());
     put(&mut writes, Key::new(7, 2, 0), b"two", body(2, 70_000));
     put(&mut writes, Key::new(8, u64::MAX, u32::MAX), b"last", body(3, 1));
-    engine.reserve(writes.payload_bytes() as u64).unwrap();
+    engine.reserve(writes.payload_bytes() as u64, 0).unwrap();
     engine.apply(&writes, Durability::Flushed).unwrap();
     let record = engine.get(key).unwrap().unwrap();
     assert_eq!((&*record.head, &record.body), (&b"head"[..], &body(1, 1000)));
@@ -115,7 +115,7 @@ fn suite(open: &mut Open<'_>, is_durable: bool) {
     engine.close().unwrap();
     writes.clear();
     writes.delete(key);
-    for result in [engine.apply(&writes, Durability::Flushed), engine.reserve(1)] {
+    for result in [engine.apply(&writes, Durability::Flushed), engine.reserve(1, 0)] {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Closed);
     }
     engine.close().unwrap();
@@ -183,7 +183,7 @@ fn follows_model(open: &mut Open<'_>, is_durable: bool, steps: &[Step]) {
             Step::Delete { family, number, part } => writes.delete(Key::new(family, number, part)),
             Step::DeleteBelow { family, number } => writes.delete_below(family, number),
             Step::Apply(durability) => {
-                engine.reserve(writes.payload_bytes() as u64).unwrap();
+                engine.reserve(writes.payload_bytes() as u64, 0).unwrap();
                 engine.apply(&writes, durability).unwrap();
                 apply_to(&mut model, &writes);
                 writes.clear();

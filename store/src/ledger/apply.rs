@@ -227,7 +227,7 @@ impl Ledger {
                 bytes::Bytes::new()
             }
             PreparedBody::Staged { number: staged, .. } => {
-                self.adopted.extend(self.staged.remove(staged).map(|len| (*staged, len)));
+                self.open.adopted.extend(self.staged.remove(staged).map(|len| (*staged, len)));
                 fixed.fragments = *staged;
                 bytes::Bytes::new()
             }
@@ -248,7 +248,7 @@ impl Ledger {
             if let Some(state) = self.ports.get_mut(port as usize) {
                 state.count(row.state, 1);
             }
-            self.fresh.push(number + u64::from(ordinal));
+            self.open.fresh.push(number + u64::from(ordinal));
             self.touch(port);
         }
         keys::message::write(with.writes, number, &fixed, &numbers, headers, whole);
@@ -299,8 +299,8 @@ impl Ledger {
     fn leave_backup(&mut self, port: u32, with: &mut Applying<'_>) {
         let Some(state) = self.ports.get_mut(port as usize) else { return };
         let mut waiting = state.take_waiting(Route::Backup);
-        // What this very group put there is not queued yet.
-        waiting.extend(&self.fresh);
+        // What groups put there that are not durable yet is not queued.
+        waiting.extend(self.unpublished().flat_map(|group| &group.fresh));
         for number in waiting {
             let Some(row) = self.deliveries.get(number) else { continue };
             let waits = matches!(row.state, DeliveryState::Ready | DeliveryState::RetryWait);
@@ -314,7 +314,7 @@ impl Ledger {
                 row.set(DeliveryRow::CARRIED, false);
             });
             self.record(number, None, None, with);
-            self.fresh.push(number);
+            self.open.fresh.push(number);
         }
     }
 
@@ -361,7 +361,7 @@ impl Ledger {
         });
         debug_assert!(carried, "a resumable delivery is known");
         self.record(number, None, None, with);
-        self.fresh.push(number);
+        self.open.fresh.push(number);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! No file, clock, thread or lock in here. The box applies the waiting batches to the [`Ledger`] one after another,
 //! hands the writes to the engine as one group, and calls [`Ledger::publish`] once they are durable: only then can
-//! what became ready be leased.
+//! what became ready be leased. The next group is applied meanwhile.
 //!
 //! ```text
 //!            submit                lease              delete
@@ -145,6 +145,19 @@ struct Page {
     newest: Timestamp,
 }
 
+/// What a group changed that only counts once it is durable, or that is to be restored if it cannot be written.
+#[derive(Debug, Default)]
+struct Unpublished {
+    /// Deliveries that it made ready or due later; not leasable before it is durable.
+    fresh: Vec<u64>,
+    /// Ports that it changed.
+    touched: Vec<u32>,
+    /// Leases that it settled.
+    settled: Vec<(u64, leases::Held)>,
+    /// Bodies that its messages took over.
+    adopted: Vec<(u64, u64)>,
+}
+
 /// The state of a box.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -162,16 +175,14 @@ pub(crate) struct Ledger {
     ports: Vec<PortState>,
     names: HashMap<PortName, u32>,
     next_token: u64,
-    /// Deliveries that this group made ready or due later; not leasable before it is durable.
-    fresh: Vec<u64>,
+    /// What the group being decided about changed.
+    open: Unpublished,
+    /// The same of groups that are on their way to the disk, oldest first.
+    sealed: VecDeque<Unpublished>,
+    /// To be used again, for its memory.
+    spare: Unpublished,
     /// The ports of the message being submitted; kept for its memory.
     port_numbers: Vec<u32>,
-    /// Ports that this group changed.
-    touched: Vec<u32>,
-    /// Leases that this group settled, to restore them if it cannot be written.
-    settled: Vec<(u64, leases::Held)>,
-    /// Bodies that messages of this group took over, for the same reason.
-    adopted: Vec<(u64, u64)>,
     /// Traces of this group that are not written yet.
     page: Vec<u8>,
     page_rows: u32,
@@ -231,35 +242,49 @@ impl Ledger {
         number
     }
 
-    /// The group is durable: what became ready can be leased. Gives the ports that changed, for waking those who
-    /// wait on them.
-    pub(crate) fn publish(&mut self) -> Vec<u32> {
-        for number in std::mem::take(&mut self.fresh) {
-            let Some(row) = self.deliveries.get(number) else { continue };
-            let Some(port) = self.ports.get_mut(row.port as usize) else { continue };
-            port.enqueue(number, &row);
-        }
-        self.settled.clear();
-        self.adopted.clear();
-        for port in &self.touched {
+    /// The group is on its way to the disk; what is applied from now on belongs to the next one.
+    pub(crate) fn seal(&mut self) {
+        for port in &self.open.touched {
             if let Some(port) = self.ports.get_mut(*port as usize) {
                 port.touched = false;
             }
         }
-        std::mem::take(&mut self.touched)
+        let next = std::mem::take(&mut self.spare);
+        self.sealed.push_back(std::mem::replace(&mut self.open, next));
+    }
+
+    /// The oldest sealed group is durable: what became ready can be leased. Gives the ports that changed, for waking
+    /// those who wait on them.
+    pub(crate) fn publish(&mut self) -> Vec<u32> {
+        let Some(mut group) = self.sealed.pop_front() else { return Vec::new() };
+        for number in group.fresh.drain(..) {
+            let Some(row) = self.deliveries.get(number) else { continue };
+            let Some(port) = self.ports.get_mut(row.port as usize) else { continue };
+            port.enqueue(number, &row);
+        }
+        group.settled.clear();
+        group.adopted.clear();
+        let touched = std::mem::take(&mut group.touched);
+        self.spare = group;
+        touched
+    }
+
+    /// Every group that is not published yet.
+    fn unpublished(&self) -> impl Iterator<Item = &Unpublished> {
+        self.sealed.iter().chain([&self.open])
     }
 
     /// Takes over what `before` knows of bodies that belong to no message yet: their fragments are written.
     pub(crate) fn keep_staging(&mut self, before: &Self) {
         self.staged.clone_from(&before.staged);
-        self.staged.extend(before.adopted.iter().copied());
+        self.staged.extend(before.unpublished().flat_map(|group| &group.adopted).copied());
         self.next = self.next.max(before.next);
     }
 
-    /// Every lease that was held before the group that is being given up.
+    /// Every lease that was held before the groups that are being given up.
     pub(crate) fn held_leases(&self) -> Vec<(u64, leases::Held)> {
         let held = self.ports.iter().flat_map(PortState::held);
-        held.chain(self.settled.iter().copied()).collect()
+        held.chain(self.unpublished().flat_map(|group| &group.settled).copied()).collect()
     }
 
     fn touch(&mut self, port: u32) {
@@ -267,7 +292,7 @@ impl Ledger {
             && !state.touched
         {
             state.touched = true;
-            self.touched.push(port);
+            self.open.touched.push(port);
         }
     }
 

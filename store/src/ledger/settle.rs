@@ -40,7 +40,7 @@ impl Ledger {
             row.set(DeliveryRow::CARRIED, !carried.is_empty());
         });
         self.record(number, None, Some(carried), with);
-        self.fresh.push(number);
+        self.open.fresh.push(number);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Ledger {
             row.set(DeliveryRow::CARRIED, false);
         });
         self.record(number, None, None, with);
-        self.fresh.push(number);
+        self.open.fresh.push(number);
         Ok(())
     }
 
@@ -83,7 +83,7 @@ impl Ledger {
     ) -> Result<(), Refusal> {
         let number = self.settle(lease, attempt, AttemptOutcome::Suspended, with)?;
         if crate::mutant::is("parked-is-ready") {
-            self.fresh.push(number);
+            self.open.fresh.push(number);
         }
         self.set_state(number, DeliveryState::Suspended, |row| {
             row.due = 0;
@@ -111,7 +111,7 @@ impl Ledger {
     /// Ends the lease of a delivery that is being decided about, and keeps it in case the group cannot be written.
     fn settle_lease(&mut self, number: u64, row: &DeliveryRow) {
         if let Some(held) = self.drop_lease(number, row.port, row.route()) {
-            self.settled.push((number, held));
+            self.open.settled.push((number, held));
         }
     }
 

@@ -20,8 +20,8 @@ impl<E: Engine> Engine for Unflushed<E> {
         self.0.get(key)
     }
 
-    fn reserve(&self, bytes: u64) -> Result<(), Error> {
-        self.0.reserve(bytes)
+    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
+        self.0.reserve(bytes, promised)
     }
 
     fn apply(&self, writes: &WriteSet, _asked_for: Durability) -> Result<(), Error> {

@@ -174,7 +174,7 @@ pub fn salvage_engine(
             Fate::Dropped => rest += 1,
         }
         if writes.payload_bytes() >= GROUP_BYTES {
-            to.reserve(writes.payload_bytes() as u64)?;
+            to.reserve(writes.payload_bytes() as u64, 0)?;
             to.apply(&writes, Durability::Flushed)?;
             writes.clear();
             watch(Progress { doing: "copying", records: index + 1, of, bytes: salvaged.bytes });

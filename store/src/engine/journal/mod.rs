@@ -265,8 +265,11 @@ impl Engine for Journal {
         }
     }
 
-    fn reserve(&self, bytes: u64) -> Result<(), Error> {
-        self.writer().reserve(&self.shared, bytes)
+    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
+        if self.shared.take_credit(bytes) {
+            return Ok(());
+        }
+        self.writer().reserve(&self.shared, bytes, promised)
     }
 
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {

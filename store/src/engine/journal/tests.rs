@@ -82,7 +82,7 @@ fn run_scenario(journal: &Journal, start: Model) -> Run {
     let all = WRITES.get_or_init(|| (0..SCENARIO_STEPS).map(scenario_writes).collect());
     for (step, writes) in (0..).zip(all) {
         let result = journal
-            .reserve(writes.payload_bytes() as u64)
+            .reserve(writes.payload_bytes() as u64, 0)
             .and_then(|()| journal.apply(writes, scenario_durability(step)));
         match result {
             Ok(()) => {
@@ -270,7 +270,7 @@ fn a_journal_reopened_on_a_full_disk_takes_completions() {
     loop {
         let mut writes = WriteSet::default();
         put(&mut writes, Key::new(1, stored, 0), b"head", body(stored, 1000));
-        if journal.reserve(1004).is_err() {
+        if journal.reserve(1004, 0).is_err() {
             break;
         }
         journal.apply(&writes, Durability::Flushed).unwrap();
@@ -298,7 +298,7 @@ fn a_full_disk_frees_what_unflushed_deletes_left() {
     put_one(&journal, Key::new(9, 0, 0), b"old", b"pins the first segment".to_vec().into());
     disk.set_capacity(1024 * 1024);
     let mut stored = 0;
-    while journal.reserve(10_000).is_ok() {
+    while journal.reserve(10_000, 0).is_ok() {
         put_one(&journal, Key::new(1, stored, 0), b"", body(stored, 10_000));
         stored += 1;
     }
@@ -307,9 +307,9 @@ fn a_full_disk_frees_what_unflushed_deletes_left() {
     (0..stored).for_each(|number| writes.delete(Key::new(1, number, 0)));
     journal.apply(&writes, Durability::Written).unwrap();
     for number in 0..stored {
-        journal.reserve(10_000).unwrap();
+        journal.reserve(10_000, 0).unwrap();
         put_one(&journal, Key::new(2, number, 0), b"", body(number, 10_000));
-        journal.reserve(0).unwrap();
+        journal.reserve(0, 0).unwrap();
         delete_one(&journal, Key::new(2, number, 0));
     }
 }
@@ -323,7 +323,7 @@ fn a_full_disk_still_takes_completions() {
     for number in 0..2000 {
         let mut writes = WriteSet::default();
         put(&mut writes, Key::new(1, number, 0), b"head", body(number, 1000));
-        match journal.reserve(1004).and_then(|()| journal.apply(&writes, Durability::Flushed)) {
+        match journal.reserve(1004, 0).and_then(|()| journal.apply(&writes, Durability::Flushed)) {
             Ok(()) => assert_eq!(first_full, None, "the disk was full before"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Full);
@@ -339,7 +339,7 @@ fn a_full_disk_still_takes_completions() {
     }
     assert!(contents(&journal).is_empty());
     for number in 3000..3050 {
-        journal.reserve(1004).unwrap();
+        journal.reserve(1004, 0).unwrap();
         apply_one(&journal, Key::new(1, number, 0), 1000);
     }
 }

@@ -69,8 +69,8 @@ pub(super) struct Writer {
     state: State,
     /// The disk was full: room is secured by writing before it is promised.
     is_cautious: bool,
-    /// Bytes that may still be promised before the file system is asked again.
-    credit: u64,
+    /// What readers of [`Shared`] may promise themselves.
+    credit: Arc<AtomicU64>,
     buffers: GroupBuffers,
 }
 
@@ -80,11 +80,19 @@ pub(super) struct Shared {
     pub(super) live: RwLock<LiveMap>,
     pub(super) flushes: AtomicU64,
     pub(super) spare_bytes: AtomicU64,
+    /// Bytes that may still be promised before the file system is asked again. None while the writer is cautious.
+    credit: Arc<AtomicU64>,
 }
 
 impl Shared {
     pub(super) fn live_mut(&self) -> RwLockWriteGuard<'_, LiveMap> {
         self.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Promises `bytes` without asking anybody, where there is credit: nobody waits for a flush that is under way.
+    pub(super) fn take_credit(&self, bytes: u64) -> bool {
+        let rest = |credit: u64| credit.checked_sub(bytes).filter(|rest| *rest >= FREE_BYTES_MIN);
+        self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()
     }
 }
 
@@ -111,13 +119,14 @@ impl Writer {
             flushed_below: opened.next_record,
             state: State::Open,
             is_cautious: false,
-            credit: 0,
+            credit: Arc::default(),
             buffers: GroupBuffers::default(),
         };
         let shared = Shared {
             live: RwLock::new(opened.live),
             flushes: AtomicU64::new(0),
             spare_bytes: AtomicU64::new(0),
+            credit: writer.credit.clone(),
         };
         writer.count_spares(&shared);
         (writer, shared)
@@ -140,8 +149,15 @@ impl Writer {
     pub(super) fn poison(&mut self, error: Error) -> Error {
         let error = error.as_kind(ErrorKind::Unavailable);
         tracing::error!(%error, "the journal takes no more writes until it is opened anew");
+        self.credit.store(0, Ordering::Relaxed);
         self.state = State::Poisoned(error.clone());
         error
+    }
+
+    /// The disk is full, or nearly: nothing is promised any more that is not secured.
+    fn be_cautious(&mut self) {
+        self.is_cautious = true;
+        self.credit.store(0, Ordering::Relaxed);
     }
 
     /// A full disk leaves the journal as it is; any other failure poisons it.
@@ -226,7 +242,7 @@ impl Writer {
                 Error::io("write a group to the journal", error).with("segment", segment).with("at", at);
             if error.kind() == ErrorKind::Full {
                 tracing::warn!(%error, wiped = wiped.is_ok(), "the disk is full");
-                self.is_cautious = true;
+                self.be_cautious();
             }
             return Err(self.fail(error));
         }
@@ -340,7 +356,7 @@ impl Writer {
             Err(error) if error.kind() == ErrorKind::Full => error,
             made => return made,
         };
-        self.is_cautious = true;
+        self.be_cautious();
         // Gives back what it took. If it cannot be removed, the next attempt empties it.
         let _ = self.disk.remove(&FileName::New(self.next_segment).to_string());
         if ballast == Ballast::Kept {
@@ -419,21 +435,19 @@ impl Writer {
     }
 
     /// Sees to it that `bytes` more payload can be written; see [`crate::engine::Engine::reserve`].
-    pub(super) fn reserve(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
+    pub(super) fn reserve(&mut self, shared: &Shared, bytes: u64, promised: u64) -> Result<(), Error> {
         self.check()?;
+        let bytes = bytes.saturating_add(promised);
         if !self.is_cautious {
             let wanted = bytes.saturating_add(FREE_BYTES_MIN);
-            if self.credit >= wanted {
-                self.credit -= bytes;
-                return Ok(());
-            }
             match self.disk.free_bytes() {
                 Ok(free) if free / 4 >= wanted => {
-                    self.credit = (free / 4).min(CREDIT_BYTES_MAX).max(wanted) - bytes;
+                    let credit = (free / 4).min(CREDIT_BYTES_MAX).max(wanted) - bytes;
+                    self.credit.store(credit, Ordering::Relaxed);
                     return Ok(());
                 }
                 Ok(free) if free >= wanted => return Ok(()),
-                Ok(_) => self.is_cautious = true,
+                Ok(_) => self.be_cautious(),
                 // A file system that does not tell is asked by writing, once it says that it is full.
                 Err(_) => return Ok(()),
             }
@@ -529,6 +543,7 @@ impl Writer {
 
     /// Takes no writes from the beginning.
     pub(super) fn seal(&mut self) {
+        self.credit.store(0, Ordering::Relaxed);
         self.state = State::Closed;
     }
 
@@ -543,6 +558,7 @@ impl Writer {
         if self.current.is_some() {
             self.write_closing_mark(shared)?;
         }
+        self.credit.store(0, Ordering::Relaxed);
         self.state = State::Closed;
         Ok(())
     }

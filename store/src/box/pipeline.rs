@@ -1,0 +1,251 @@
+//! Group commit in two stages: while one group is written and flushed, the next one is decided about.
+//!
+//! The writer takes whatever waits, decides about it, writes it as one group and flushes once; then it goes on with
+//! the next. A helper does what need not be done between two flushes: it answers the callers of what is on the disk,
+//! and decides ahead about what has gathered, so that little is left to decide when the flush returns. Where nothing
+//! waits, the writer does it all and nobody is woken.
+//!
+//! Locks are taken in this order: `open`, `settling`, `line`, and within `Shared` the state last.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::Shared;
+use super::group::{Group, Request};
+use crate::Error;
+
+/// The helper decides ahead once so many operations wait: fewer are not worth waking it.
+const AHEAD_OPS: usize = 32;
+
+/// Where batches wait, and what becomes of them.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    line: Mutex<Line>,
+    /// Wakes the writer.
+    to_write: Condvar,
+    /// Wakes the helper.
+    to_help: Condvar,
+    /// The group that is being put together.
+    open: Mutex<Group>,
+    /// Held while written groups are published, so that they are in order.
+    settling: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    requests: Vec<Request>,
+    /// Operations of these.
+    ops: usize,
+    /// Groups that are on the disk, to be published.
+    written: VecDeque<Group>,
+    /// Groups to be used again, for their memory.
+    spare: Vec<Group>,
+    /// The open group has batches.
+    is_open: bool,
+    /// The writer is at work, and will see for itself what comes in.
+    is_writing: bool,
+    /// Nothing can be decided ahead before the writer has gone on.
+    is_stalled: bool,
+    writer_sleeps: bool,
+    helper_sleeps: bool,
+    is_closed: bool,
+    /// The writer has ended.
+    is_over: bool,
+}
+
+/// Ends the helper and leaves nobody waiting, also where the writer panics.
+struct Over<'a>(&'a Pipeline);
+
+impl Line {
+    fn is_worth_helping(&self) -> bool {
+        self.is_writing && !self.is_stalled && self.ops >= AHEAD_OPS
+    }
+}
+
+impl Pipeline {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Group> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a batch wait for its turn. False where the box is closed.
+    pub(super) fn push(&self, request: Request) -> bool {
+        let mut line = self.line();
+        if line.is_closed {
+            return false;
+        }
+        line.ops += request.batch.ops.len();
+        line.requests.push(request);
+        // Only who sleeps is woken: a call to the system for each batch would cost more than the batch.
+        if !line.is_writing {
+            if std::mem::take(&mut line.writer_sleeps) {
+                drop(line);
+                self.to_write.notify_one();
+            }
+        } else if line.is_worth_helping() && std::mem::take(&mut line.helper_sleeps) {
+            drop(line);
+            self.to_help.notify_one();
+        }
+        true
+    }
+
+    /// Takes no more batches; the threads end when everything that waits is done.
+    pub(super) fn close(&self) {
+        self.line().is_closed = true;
+        self.to_write.notify_all();
+    }
+
+    /// The writer's life.
+    pub(super) fn write(&self, shared: &Shared) {
+        let _over = Over(self);
+        while self.wait_for_work() {
+            let mut group = self.next_group(shared);
+            match shared.write(&group) {
+                Ok(()) => self.hand_over(shared, group),
+                Err(error) => self.give_up(shared, &mut group, &error),
+            }
+        }
+    }
+
+    /// True once something waits; false once nothing will any more.
+    fn wait_for_work(&self) -> bool {
+        let mut line = self.line();
+        while line.requests.is_empty() && !line.is_open {
+            line.is_writing = false;
+            if line.is_closed {
+                return false;
+            }
+            line.writer_sleeps = true;
+            line = self.to_write.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+        line.is_writing = true;
+        true
+    }
+
+    /// What waits, decided about and ready to be written.
+    fn next_group(&self, shared: &Shared) -> Group {
+        let mut open = self.open();
+        if open.is_empty() && !shared.view.try_begin() {
+            // Somebody wants to read what is on the disk, and is let in when nothing else is under way.
+            self.settle(shared);
+            shared.view.begin();
+        }
+        self.take(shared, &mut open);
+        let next = {
+            let mut line = self.line();
+            (line.is_open, line.is_stalled) = (false, false);
+            line.spare.pop().unwrap_or_default()
+        };
+        let mut group = std::mem::replace(&mut *open, next);
+        shared.seal(&mut group);
+        group
+    }
+
+    /// Lets what waits join the open group, as far as there is room. Tells how much.
+    fn take(&self, shared: &Shared, open: &mut Group) -> usize {
+        let taken = {
+            let mut line = self.line();
+            let taken = open.take(&mut line.requests);
+            line.ops = line.requests.iter().map(|request| request.batch.ops.len()).sum();
+            taken
+        };
+        shared.decide(open);
+        taken
+    }
+
+    /// The group is on the disk. Its callers are answered by the helper where there is more to write.
+    fn hand_over(&self, shared: &Shared, group: Group) {
+        let mut line = self.line();
+        line.written.push_back(group);
+        let is_more = !line.requests.is_empty() || line.is_open;
+        if !is_more {
+            drop(line);
+            self.settle(shared);
+        } else if std::mem::take(&mut line.helper_sleeps) {
+            drop(line);
+            self.to_help.notify_one();
+        }
+    }
+
+    /// Publishes what is on the disk.
+    fn settle(&self, shared: &Shared) {
+        let _in_order = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let Some(mut group) = self.line().written.pop_front() else { return };
+            shared.publish(&mut group);
+            self.line().spare.push(group);
+        }
+    }
+
+    /// The group could not be written. What was decided about after it is decided about anew.
+    fn give_up(&self, shared: &Shared, group: &mut Group, error: &Error) {
+        self.settle(shared);
+        let mut open = self.open();
+        shared.undo(error);
+        if !open.is_empty() {
+            let requests = open.take_back();
+            let mut line = self.line();
+            line.is_open = false;
+            line.ops += requests.iter().map(|request| request.batch.ops.len()).sum::<usize>();
+            line.requests.splice(..0, requests);
+            shared.view.end();
+        }
+        shared.view.end();
+        group.refuse(error);
+    }
+
+    /// The helper's life.
+    pub(super) fn help(&self, shared: &Shared) {
+        loop {
+            let mut line = self.line();
+            while line.written.is_empty() && !line.is_worth_helping() {
+                if line.is_over {
+                    return;
+                }
+                line.helper_sleeps = true;
+                line = self.to_help.wait(line).unwrap_or_else(PoisonError::into_inner);
+            }
+            let is_written = !line.written.is_empty();
+            drop(line);
+            if is_written {
+                self.settle(shared);
+            } else if !self.decide_ahead(shared) {
+                self.line().is_stalled = true;
+            }
+        }
+    }
+
+    /// Decides about what waits while the writer is busy. False where nothing can be done now.
+    fn decide_ahead(&self, shared: &Shared) -> bool {
+        let mut open = self.open();
+        {
+            let mut line = self.line();
+            if line.requests.is_empty() {
+                return true;
+            }
+            if open.is_empty() && !shared.view.try_begin() {
+                return false;
+            }
+            line.is_open = true;
+        }
+        self.take(shared, &mut open) > 0
+    }
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let mut line = self.0.line();
+        line.is_closed = true;
+        line.is_over = true;
+        // Whoever waits for these is told that nobody answers.
+        line.requests.clear();
+        drop(line);
+        self.0.to_help.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;
