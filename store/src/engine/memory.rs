@@ -1,6 +1,7 @@
 //! The engine for tests and for messages that may die with the process: a map in memory, nothing on disk.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -41,6 +42,11 @@ impl State {
         if self.is_closed { Err(Error::new(ErrorKind::Closed, "write to memory")) } else { Ok(()) }
     }
 
+    fn remove(&mut self, family: u8, numbers: Range<u64>) {
+        let keys = Key::new(family, numbers.start, 0)..Key::new(family, numbers.end, 0);
+        self.records.extract_if(keys, |_, _| true).for_each(drop);
+    }
+
     fn apply(&mut self, write: Write<'_>) {
         match write {
             Write::Put { key, head, body } => {
@@ -50,10 +56,10 @@ impl State {
             Write::Delete { key } => {
                 self.records.remove(&key);
             }
-            Write::DeleteBelow { family, number } => {
-                let below = Key::new(family, 0, 0)..Key::new(family, number, 0);
-                self.records.extract_if(below, |_, _| true).for_each(drop);
+            Write::DeleteNumbers { family, first, count } => {
+                self.remove(family, first..first.saturating_add(u64::from(count)));
             }
+            Write::DeleteBelow { family, number } => self.remove(family, 0..number),
         }
     }
 }

@@ -70,6 +70,7 @@ pub struct WriteSet {
 enum Entry {
     Put { key: Key, head: Range<usize>, body: Bytes },
     Delete { key: Key },
+    DeleteNumbers { family: u8, first: u64, count: u32 },
     DeleteBelow { family: u8, number: u64 },
 }
 
@@ -89,6 +90,15 @@ pub enum Write<'a> {
     Delete {
         /// Its name.
         key: Key,
+    },
+    /// Remove every record of a family, whatever its part, that has one of these numbers.
+    DeleteNumbers {
+        /// The family.
+        family: u8,
+        /// The lowest number.
+        first: u64,
+        /// How many numbers from there on.
+        count: u32,
     },
     /// Remove every record of a family whose number is below a bound.
     DeleteBelow {
@@ -113,6 +123,20 @@ impl WriteSet {
         self.entries.push(Entry::Delete { key });
     }
 
+    /// Adds a delete of every record of `family` with this number. One that goes on where the last change ended is
+    /// one with it: deleting what was put in a row costs little.
+    pub fn delete_number(&mut self, family: u8, number: u64) {
+        if let Some(Entry::DeleteNumbers { family: before, first, count }) = self.entries.last_mut()
+            && *before == family
+            && first.checked_add(u64::from(*count)) == Some(number)
+            && let Some(more) = count.checked_add(1)
+        {
+            *count = more;
+            return;
+        }
+        self.entries.push(Entry::DeleteNumbers { family, first: number, count: 1 });
+    }
+
     /// Adds a delete of every record of `family` with a number below `number`.
     pub fn delete_below(&mut self, family: u8, number: u64) {
         self.entries.push(Entry::DeleteBelow { family, number });
@@ -125,6 +149,9 @@ impl WriteSet {
                 Write::Put { key: *key, head: self.heads.get(head.clone()).unwrap_or_default(), body }
             }
             Entry::Delete { key } => Write::Delete { key: *key },
+            Entry::DeleteNumbers { family, first, count } => {
+                Write::DeleteNumbers { family: *family, first: *first, count: *count }
+            }
             Entry::DeleteBelow { family, number } => Write::DeleteBelow { family: *family, number: *number },
         })
     }

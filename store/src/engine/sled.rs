@@ -28,6 +28,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -198,14 +199,10 @@ fn changes(db: &::sled::Db, writes: &WriteSet) -> ::sled::Result<(Changes, i64)>
                 }
             }
             Write::Delete { key } => remove(db, &mut changes, &key_bytes(key))?,
-            Write::DeleteBelow { family, number } => {
-                let below = key_bytes(Key::new(family, 0, 0))..key_bytes(Key::new(family, number, 0));
-                let of_group = below.start.to_vec()..below.end.to_vec();
-                changes.range_mut(of_group).for_each(|(_, value)| *value = None);
-                for key in db.range(below).keys() {
-                    changes.insert(key?.to_vec(), None);
-                }
+            Write::DeleteNumbers { family, first, count } => {
+                remove_numbers(db, &mut changes, family, first..first.saturating_add(u64::from(count)))?;
             }
+            Write::DeleteBelow { family, number } => remove_numbers(db, &mut changes, family, 0..number)?,
         }
     }
     let mut growth = 0;
@@ -213,6 +210,22 @@ fn changes(db: &::sled::Db, writes: &WriteSet) -> ::sled::Result<(Changes, i64)>
         growth += i64::from(value.is_some()) - i64::from(db.contains_key(key)?);
     }
     Ok((changes, growth))
+}
+
+/// Removes the records of a family that have these numbers, those of the group and those that are stored.
+fn remove_numbers(
+    db: &::sled::Db,
+    changes: &mut Changes,
+    family: u8,
+    numbers: Range<u64>,
+) -> ::sled::Result<()> {
+    let keys = key_bytes(Key::new(family, numbers.start, 0))..key_bytes(Key::new(family, numbers.end, 0));
+    let of_group = keys.start.to_vec()..keys.end.to_vec();
+    changes.range_mut(of_group).for_each(|(_, value)| *value = None);
+    for key in db.range(keys).keys() {
+        changes.insert(key?.to_vec(), None);
+    }
+    Ok(())
 }
 
 /// Removes a record with all of its pieces, those of the group and those that are stored.

@@ -24,6 +24,10 @@ pub(super) fn apply_to(model: &mut Model, writes: &WriteSet) {
             Write::Delete { key } => {
                 model.remove(&key);
             }
+            Write::DeleteNumbers { family, first, count } => {
+                let numbers = first..first + u64::from(count);
+                model.retain(|key, _| key.family != family || !numbers.contains(&key.number));
+            }
             Write::DeleteBelow { family, number } => {
                 model.retain(|key, _| key.family != family || key.number >= number);
             }
@@ -150,6 +154,7 @@ fn refuses_long_records(engine: &dyn Engine) {
 enum Step {
     Put { family: u8, number: u64, part: u32, head: usize, body: usize },
     Delete { family: u8, number: u64, part: u32 },
+    DeleteNumbers { family: u8, first: u64, count: u64 },
     DeleteBelow { family: u8, number: u64 },
     Apply(Durability),
     Reopen,
@@ -162,6 +167,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(family, number, part, head, body)| Step::Put { family, number, part, head, body }),
         4 => (0..3_u8, 0..40_u64, 0..2_u32)
             .prop_map(|(family, number, part)| Step::Delete { family, number, part }),
+        2 => (0..3_u8, 0..40_u64, 1..10_u64)
+            .prop_map(|(family, first, count)| Step::DeleteNumbers { family, first, count }),
         1 => (0..3_u8, 0..40_u64).prop_map(|(family, number)| Step::DeleteBelow { family, number }),
         4 => durability.prop_map(Step::Apply),
         1 => Just(Step::Reopen),
@@ -181,6 +188,9 @@ fn follows_model(open: &mut Open<'_>, is_durable: bool, steps: &[Step]) {
                 put(&mut writes, key, &body(index as u64, head), body(index as u64 + 1, bytes));
             }
             Step::Delete { family, number, part } => writes.delete(Key::new(family, number, part)),
+            Step::DeleteNumbers { family, first, count } => {
+                (first..first + count).for_each(|number| writes.delete_number(family, number));
+            }
             Step::DeleteBelow { family, number } => writes.delete_below(family, number),
             Step::Apply(durability) => {
                 engine.reserve(writes.payload_bytes() as u64, 0).unwrap();

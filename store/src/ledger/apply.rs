@@ -10,8 +10,7 @@ use crate::message_box::keys::applied::AppliedRecord;
 use crate::message_box::keys::message::MessageHead;
 use crate::message_box::keys::port::PortRecord;
 use crate::{
-    Committed, DeliveryId, DeliveryState, FRAGMENT_BYTES, MessageId, Op, OpResult, PortName, PortSpec,
-    Refusal, Timestamp,
+    Committed, DeliveryId, DeliveryState, MessageId, Op, OpResult, PortName, PortSpec, Refusal, Timestamp,
 };
 
 /// What is being applied with: the time, and where the writes go.
@@ -48,26 +47,44 @@ impl Ledger {
         results.extend(batch.ops.iter().map(applied));
         let staging = matches!(batch.ops.as_slice(), [PreparedOp::Stage { .. } | PreparedOp::Unstage { .. }]);
         // What changed nothing (a port defined as it was) may be applied again.
-        let changed = writes.len() > before || self.page_rows > 0;
+        let changed = writes.len() > before || self.page.count() > 0;
         if !staging && changed && results.iter().any(OpResult::is_applied) {
             self.remember(batch, first, &results, writes);
         }
         Committed { results, repeated: false }
     }
 
-    /// Ends a group: writes the traces of what finished in it, and forgets what is past its retention.
+    /// Ends a group: writes the traces of what finished in it and that its batches were applied, and forgets what is
+    /// past its retention.
     pub(crate) fn end_group(&mut self, now: Timestamp, writes: &mut WriteSet) {
         self.flush_page(now, writes);
         self.forget_finished(now, writes);
+        self.flush_applied(writes);
         let known = self.applied_order.len() as u64;
-        if known > keys::applied::KEPT {
-            for _ in keys::applied::KEPT..known {
-                if let Some(id) = self.applied_order.pop_front() {
-                    self.applied.remove(&id);
-                    self.applied_oldest += 1;
-                }
+        for _ in keys::applied::KEPT..known {
+            if let Some(id) = self.applied_order.pop_front() {
+                self.applied.remove(&id);
+                self.applied_oldest += 1;
             }
-            writes.delete_below(keys::applied::FAMILY, self.applied_oldest);
+        }
+        let mut below = None;
+        // A page goes once nothing of it is remembered, which is where the next one begins.
+        while let Some(next) = self.applied_pages.get(1).copied().filter(|next| *next <= self.applied_oldest)
+        {
+            self.applied_pages.pop_front();
+            below = Some(next);
+        }
+        if let Some(below) = below {
+            writes.delete_below(keys::applied::FAMILY, below);
+        }
+    }
+
+    fn flush_applied(&mut self, writes: &mut WriteSet) {
+        let rows = self.applied_page.count();
+        if rows > 0 {
+            let first = self.applied_oldest + self.applied_order.len() as u64 - rows;
+            self.applied_page.write(writes, first);
+            self.applied_pages.push_back(first);
         }
     }
 
@@ -83,10 +100,12 @@ impl Ledger {
             ops: u32::try_from(results.len()).unwrap_or(u32::MAX),
             refusals: results.iter().enumerate().filter_map(refused).collect(),
         };
-        let sequence = self.applied_oldest + self.applied_order.len() as u64;
-        keys::applied::write(writes, sequence, &record);
+        self.applied_page.push(&record);
         self.applied_order.push_back(batch.id);
         self.applied.insert(batch.id, record);
+        if self.applied_page.is_full() {
+            self.flush_applied(writes);
+        }
     }
 
     /// Whether every operation of an all-or-none batch would be applied; else every one's result.
@@ -131,9 +150,7 @@ impl Ledger {
             return Err(Refusal::NoSuchPort);
         }
         match body {
-            PreparedBody::Staged { number, .. } if !self.staged.contains_key(number) => {
-                Err(Refusal::NoSuchBody)
-            }
+            PreparedBody::Staged { number, .. } if !self.staged.contains(number) => Err(Refusal::NoSuchBody),
             _ => Ok(()),
         }
     }
@@ -172,8 +189,8 @@ impl Ledger {
             }
             PreparedOp::Stage { number, index, bytes } => self.stage(*number, *index, bytes, with),
             PreparedOp::Unstage { number } => {
-                if let Some(len) = self.staged.remove(number) {
-                    keys::fragment::delete_all(with.writes, *number, len);
+                if self.staged.remove(number) {
+                    keys::fragment::delete_all(with.writes, *number);
                 }
                 Ok(OpResult::Applied)
             }
@@ -227,7 +244,7 @@ impl Ledger {
                 bytes::Bytes::new()
             }
             PreparedBody::Staged { number: staged, .. } => {
-                self.open.adopted.extend(self.staged.remove(staged).map(|len| (*staged, len)));
+                self.open.adopted.extend(self.staged.take(staged));
                 fixed.fragments = *staged;
                 bytes::Bytes::new()
             }
@@ -263,8 +280,9 @@ impl Ledger {
         bytes: &bytes::Bytes,
         with: &mut Applying<'_>,
     ) -> Result<OpResult, Refusal> {
-        let len = self.staged.get_mut(&number).ok_or(Refusal::NoSuchBody)?;
-        *len = u64::from(index) * FRAGMENT_BYTES as u64 + bytes.len() as u64;
+        if !self.staged.contains(&number) {
+            return Err(Refusal::NoSuchBody);
+        }
         keys::fragment::write(with.writes, number, index, bytes.clone());
         Ok(OpResult::Applied)
     }

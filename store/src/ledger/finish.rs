@@ -31,7 +31,7 @@ impl Ledger {
         of.live = of.live.saturating_sub(1);
         let of = *of;
         if of.live == 0 && !crate::mutant::is("body-stays") {
-            self.drop_body(message, of.body_len, with.writes);
+            self.drop_body(message, with.writes);
             self.drop_marks(message, of.count, with.writes);
         }
         let trace = Trace {
@@ -50,18 +50,17 @@ impl Ledger {
                 .map_or(0, |attempt| u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX)),
             reason: reason.to_owned(),
         };
-        keys::finished::push(&mut self.page, &trace);
-        self.page_rows += 1;
+        self.page.push(&trace);
         self.finished.push_back(number);
-        if self.page.len() >= keys::finished::PAGE_BYTES {
+        if self.page.is_full() {
             self.flush_page(with.now, with.writes);
         }
     }
 
-    fn drop_body(&mut self, message: u64, body_len: u64, writes: &mut WriteSet) {
-        writes.delete(keys::message::key(message));
+    fn drop_body(&mut self, message: u64, writes: &mut WriteSet) {
+        writes.delete_number(keys::message::FAMILY, message);
         if let Some(fragments) = self.long_bodies.remove(&message) {
-            keys::fragment::delete_all(writes, fragments, body_len);
+            keys::fragment::delete_all(writes, fragments);
         }
     }
 
@@ -75,14 +74,13 @@ impl Ledger {
     }
 
     pub(super) fn flush_page(&mut self, now: Timestamp, writes: &mut WriteSet) {
-        if self.page_rows == 0 {
+        let rows = self.page.count();
+        if rows == 0 {
             return;
         }
-        keys::finished::write(writes, self.next_page, &self.page);
-        self.pages.push_back(Page { sequence: self.next_page, rows: self.page_rows, newest: now });
+        self.page.write(writes, self.next_page);
+        self.pages.push_back(Page { sequence: self.next_page, rows, newest: now });
         self.next_page += 1;
-        self.page.clear();
-        self.page_rows = 0;
     }
 
     /// Forgets the oldest traces that are past the retention, a page at a time.
@@ -114,7 +112,7 @@ impl Ledger {
             port.count(row.state, -1);
         }
         if row.has_history() {
-            keys::attempt::delete_all(writes, number, row.attempts);
+            keys::attempt::delete_all(writes, number);
         }
         let message = number - u64::from(row.ordinal);
         let Some(of) = self.messages.get_mut(message) else { return };

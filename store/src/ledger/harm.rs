@@ -107,6 +107,11 @@ impl Ledger {
         self.finished.len() as u64
     }
 
+    /// How many batches are remembered.
+    pub(crate) fn remembered(&self) -> u64 {
+        self.applied_order.len() as u64
+    }
+
     /// The next sequence number of a remembered batch, and the next free number of a delivery.
     pub(crate) fn next_numbers(&self) -> (u64, u64) {
         (self.applied_oldest + self.applied_order.len() as u64, self.next)

@@ -29,8 +29,9 @@ mod table;
 
 use std::collections::VecDeque;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
+use crate::message_box::keys;
 use crate::message_box::keys::applied::AppliedRecord;
 use crate::{BatchId, DeliveryId, DeliveryState, MessageId, PortName, Retention, Route, Timestamp};
 
@@ -155,7 +156,7 @@ struct Unpublished {
     /// Leases that it settled.
     settled: Vec<(u64, leases::Held)>,
     /// Bodies that its messages took over.
-    adopted: Vec<(u64, u64)>,
+    adopted: Vec<u64>,
 }
 
 /// The state of a box.
@@ -170,8 +171,8 @@ pub(crate) struct Ledger {
     hasher: DefaultHashBuilder,
     /// Message number -> number of its body's fragments, for long bodies only.
     long_bodies: HashMap<u64, u64>,
-    /// Bodies that belong to no message yet -> their length so far.
-    staged: HashMap<u64, u64>,
+    /// Bodies that belong to no message yet.
+    staged: HashSet<u64>,
     ports: Vec<PortState>,
     names: HashMap<PortName, u32>,
     next_token: u64,
@@ -184,8 +185,7 @@ pub(crate) struct Ledger {
     /// The ports of the message being submitted; kept for its memory.
     port_numbers: Vec<u32>,
     /// Traces of this group that are not written yet.
-    page: Vec<u8>,
-    page_rows: u32,
+    page: keys::finished::Page,
     next_page: u64,
     finished: VecDeque<u64>,
     pages: VecDeque<Page>,
@@ -194,6 +194,10 @@ pub(crate) struct Ledger {
     applied_order: VecDeque<BatchId>,
     /// The sequence number of the oldest remembered batch.
     applied_oldest: u64,
+    /// The sequence numbers under which pages of them are kept, oldest first.
+    applied_pages: VecDeque<u64>,
+    /// Batches of this group that are not written yet.
+    applied_page: keys::applied::Page,
 }
 
 impl Ledger {
@@ -238,7 +242,7 @@ impl Ledger {
     pub(crate) fn begin_staging(&mut self) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.staged.insert(number, 0);
+        self.staged.insert(number);
         number
     }
 

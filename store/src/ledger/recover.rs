@@ -27,6 +27,7 @@ pub(crate) struct Recovery {
     history: Vec<Key>,
     pages: Vec<(u64, Vec<Trace>)>,
     applied: Vec<(u64, AppliedRecord)>,
+    applied_pages: Vec<u64>,
     fragments: Vec<Key>,
     pub(super) top: u64,
 }
@@ -91,10 +92,11 @@ impl Recovery {
                 self.pages.push((number, rows));
             }
             keys::applied::FAMILY => {
-                let record = keys::applied::read(head)?;
-                nonsense::check_number(record.next_number)?;
-                nonsense::check_number(record.first)?;
-                self.applied.push((number, record));
+                let rows = keys::applied::rows(head)?;
+                nonsense::check_number(number)?;
+                rows.iter().try_for_each(nonsense::check_applied)?;
+                self.applied_pages.push(number);
+                self.applied.extend((number..).zip(rows));
             }
             keys::fragment::FAMILY => self.fragments.push(key),
             other => {
@@ -312,6 +314,8 @@ impl Recovery {
                 gaps.push(earlier.next_number..later.first);
             }
         }
+        self.applied_pages.sort_unstable();
+        self.ledger.applied_pages = std::mem::take(&mut self.applied_pages).into();
         self.ledger.applied = HashMap::with_capacity(applied.len());
         for (_, record) in applied {
             if !crate::mutant::is("number-used-again") {

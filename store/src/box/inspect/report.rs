@@ -72,8 +72,8 @@ pub enum Loses {
     Attempt,
     /// Traces of deliveries that had ended.
     Traces,
-    /// That a batch was applied: committed again, it is not recognised, though its messages are.
-    Batch,
+    /// That batches were applied: committed again, they are not recognised, though their messages are.
+    Batches,
     /// A port's name: its deliveries wait.
     Port,
     /// The box's id: destinations recognise no earlier attempt.
@@ -92,7 +92,7 @@ impl Loses {
             Self::State => "delivery-state",
             Self::Attempt => "attempt",
             Self::Traces => "traces",
-            Self::Batch => "batch-id",
+            Self::Batches => "batch-ids",
             Self::Port => "port",
             Self::BoxId => "box-id",
             Self::Unknown => "unknown",

@@ -246,7 +246,9 @@ fn write_anew(
     let (sequence, next) = survey.ledger.next_numbers();
     let record =
         AppliedRecord { id: ids.batch(), next_number: next, first: next, ops: 0, refusals: Vec::new() };
-    keys::applied::write(writes, sequence, &record);
+    let mut page = keys::applied::Page::default();
+    page.push(&record);
+    page.write(writes, sequence);
 }
 
 /// The numbers of nameless ports that turn out to be another port, and that one's number.

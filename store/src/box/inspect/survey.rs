@@ -137,7 +137,7 @@ impl Survey {
                 }
             }
             keys::finished::FAMILY => finding.loses = Loses::Traces,
-            keys::applied::FAMILY => finding.loses = Loses::Batch,
+            keys::applied::FAMILY => finding.loses = Loses::Batches,
             keys::port::FAMILY => {
                 let is_lost = self.harm.nameless.iter().any(|number| u64::from(*number) == key.number);
                 finding.loses = if is_lost { Loses::Port } else { Loses::Nothing };
@@ -249,7 +249,7 @@ impl Survey {
             fragments: count(keys::fragment::FAMILY),
             attempts: count(keys::attempt::FAMILY),
             traces: self.ledger.traces(),
-            batches: count(keys::applied::FAMILY),
+            batches: self.ledger.remembered(),
             leftovers: self.orphans.len() as u64,
             ports,
         }

@@ -19,9 +19,7 @@ pub(crate) fn read(head: &[u8]) -> Result<Attempt, Error> {
     codec::decode(head)
 }
 
-/// Removes the history of a delivery with so many attempts.
-pub(crate) fn delete_all(writes: &mut WriteSet, delivery: u64, attempts: u32) {
-    for part in 0..attempts.min(ATTEMPTS_KEPT) {
-        writes.delete(Key::new(FAMILY, delivery, part));
-    }
+/// Removes the history of a delivery.
+pub(crate) fn delete_all(writes: &mut WriteSet, delivery: u64) {
+    writes.delete_number(FAMILY, delivery);
 }

@@ -12,10 +12,7 @@ pub(crate) fn write(writes: &mut WriteSet, number: u64, index: u32, bytes: bytes
     writes.put(key(number, index), bytes, |_head| {});
 }
 
-/// Removes a body of so many bytes.
-pub(crate) fn delete_all(writes: &mut WriteSet, number: u64, body_len: u64) {
-    let count = body_len.div_ceil(crate::FRAGMENT_BYTES as u64);
-    for index in 0..u32::try_from(count).unwrap_or(u32::MAX) {
-        writes.delete(key(number, index));
-    }
+/// Removes a body.
+pub(crate) fn delete_all(writes: &mut WriteSet, number: u64) {
+    writes.delete_number(FAMILY, number);
 }

@@ -1,7 +1,8 @@
 //! The record families of a box: one file a family, with its layout.
 //!
 //! Family numbers and layouts are persisted: never change or reuse one. Fixed fields are little endian and come
-//! first, so that recovery reads them without decoding the rest.
+//! first, so that recovery reads them without decoding the rest. In pages of many small rows numbers are of variable
+//! length, and told as differences where they rise.
 
 pub(crate) mod applied;
 pub(crate) mod attempt;
@@ -49,11 +50,41 @@ impl<'a> Fields<'a> {
         self.take().map(i64::from_le_bytes)
     }
 
+    /// A number as [`put_number`] writes it.
+    pub(crate) fn number(&mut self) -> Result<u64, Error> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.u8()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(Error::new(ErrorKind::Corrupt, "decode a record").with("reason", "a number has too many bytes"))
+    }
+
+    /// The same, where it must be a small one.
+    pub(crate) fn small<T: TryFrom<u64>>(&mut self, what: &'static str) -> Result<T, Error> {
+        let number = self.number()?;
+        T::try_from(number).map_err(|_| {
+            Error::new(ErrorKind::Corrupt, "decode a record").with("field", what).with("value", number)
+        })
+    }
+
     pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Error> {
         let (field, rest) = self.0.split_at_checked(len).ok_or_else(short)?;
         self.0 = rest;
         Ok(field)
     }
+}
+
+/// Appends a number, seven bits a byte, the low ones first: small numbers are short.
+pub(crate) fn put_number(into: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        into.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    into.push(number as u8);
 }
 
 fn short() -> Error {

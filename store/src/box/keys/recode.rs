@@ -28,13 +28,17 @@ pub(crate) fn head(family: u8, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         }
         attempt::FAMILY => attempt::write(&mut writes, 1, &attempt::read(bytes)?),
         finished::FAMILY => {
-            let mut page = Vec::new();
+            let mut page = finished::Page::default();
             for trace in finished::rows(bytes) {
-                finished::push(&mut page, &trace?);
+                page.push(&trace?);
             }
-            finished::write(&mut writes, 1, &page);
+            page.write(&mut writes, 1);
         }
-        applied::FAMILY => applied::write(&mut writes, 1, &applied::read(bytes)?),
+        applied::FAMILY => {
+            let mut page = applied::Page::default();
+            applied::rows(bytes)?.iter().for_each(|row| page.push(row));
+            page.write(&mut writes, 1);
+        }
         other => return Err(unknown("family", other)),
     }
     Ok(writes.iter().find_map(put_head).unwrap_or_default())
@@ -43,6 +47,6 @@ pub(crate) fn head(family: u8, bytes: &[u8]) -> Result<Vec<u8>, Error> {
 fn put_head(write: Write<'_>) -> Option<Vec<u8>> {
     match write {
         Write::Put { head, .. } => Some(head.to_vec()),
-        Write::Delete { .. } | Write::DeleteBelow { .. } => None,
+        Write::Delete { .. } | Write::DeleteNumbers { .. } | Write::DeleteBelow { .. } => None,
     }
 }

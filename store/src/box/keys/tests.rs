@@ -119,22 +119,31 @@ fn attempt_bytes() {
 
 #[test]
 fn applied_bytes() {
-    let record = applied::AppliedRecord {
+    let first = applied::AppliedRecord {
         id: BatchId::from_bytes(ID),
-        next_number: 12,
+        next_number: 300,
         first: 10,
         ops: 3,
         refusals: vec![(2, Refusal::WrongState { state: DeliveryState::Leased })],
     };
-    let (key, bytes, hex) = head(|writes| applied::write(writes, 5, &record));
+    let second = applied::AppliedRecord { first: 301, next_number: 301, ops: 1, refusals: vec![], ..first };
+    let mut page = applied::Page::default();
+    page.push(&first);
+    page.push(&second);
+    assert_eq!(page.count(), 2);
+    let (key, bytes, hex) = head(|writes| page.write(writes, 5));
     assert_eq!(key, Key::new(7, 5, 0));
-    assert_eq!(hex, "0102030405060708090a0b0c0d0e0f100c000000000000000a000000000000000300000001020603");
-    assert_eq!(applied::read(&bytes).unwrap(), record);
+    let id = "0102030405060708090a0b0c0d0e0f10";
+    assert_eq!(hex, format!("{id}0aa202030401020603{id}01000100"));
+    assert_eq!(applied::rows(&bytes).unwrap(), [first, second]);
+    assert_eq!(page.count(), 0);
+    let (_, _, hex) = head(|writes| page.write(writes, 6));
+    assert_eq!(hex, "", "a page begins anew");
 }
 
 #[test]
 fn finished_bytes() {
-    let trace = finished::Trace {
+    let first = finished::Trace {
         delivery: 3,
         message: MessageId::from_bytes(ID),
         port: 1,
@@ -143,22 +152,47 @@ fn finished_bytes() {
         route: Route::Primary,
         attempts: 2,
         submitted: Timestamp::from_micros(1),
-        finished: Timestamp::from_micros(2),
+        finished: Timestamp::from_micros(200),
         body_len: 3,
-        started: Timestamp::from_micros(4),
+        started: Timestamp::from_micros(196),
         took_micros: 5,
         reason: "no".to_owned(),
     };
-    let mut page = Vec::new();
-    finished::push(&mut page, &trace);
-    finished::push(&mut page, &trace);
-    let (key, bytes, hex) = head(|writes| finished::write(writes, 8, &page));
+    let mut page = finished::Page::default();
+    page.push(&first);
+    let second = finished::Trace {
+        delivery: 2,
+        route: Route::Backup,
+        submitted: Timestamp::from_micros(201),
+        started: Timestamp::EPOCH,
+        took_micros: 0,
+        reason: String::new(),
+        ..first.clone()
+    };
+    page.push(&second);
+    let (key, bytes, hex) = head(|writes| page.write(writes, 8));
     assert_eq!(key, Key::new(6, 8, 0));
-    let row = "03000000000000000102030405060708090a0b0c0d0e0f100100000000000700020000000100000000000000\
-               0200000000000000030000000000000004000000000000000500000000000000 02006e6f"
-        .replace(' ', "");
-    assert_eq!(hex, format!("{row}{row}"));
-    assert_eq!(finished::rows(&bytes).collect::<Result<Vec<_>, _>>().unwrap(), [trace.clone(), trace]);
+    let id = "0102030405060708090a0b0c0d0e0f10";
+    let less = "ffffffffffffffffff01";
+    assert_eq!(
+        hex,
+        format!("{id}270301 0002c801c701030405026e6f{id}17{less}01000200{less}0300").replace(' ', "")
+    );
+    assert_eq!(finished::rows(&bytes).collect::<Result<Vec<_>, _>>().unwrap(), [first, second]);
+}
+
+#[test]
+fn numbers_of_variable_length() {
+    for number in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+        let mut bytes = Vec::new();
+        put_number(&mut bytes, number);
+        let mut fields = Fields(&bytes);
+        assert_eq!(fields.number().unwrap(), number);
+        assert!(fields.0.is_empty());
+        assert!(Fields(&bytes[..bytes.len() - 1]).number().is_err());
+    }
+    assert!(Fields(&[0xff; 11]).number().is_err(), "it does not end");
+    assert!(Fields(&[0x80, 0x80, 0x04]).small::<u16>("port").is_err(), "65,536 is too large");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 
 #![warn(clippy::indexing_slicing)]
 
+use std::ops::Range;
+
 use crc32c::crc32c_append;
 
 use crate::engine::{BODY_BYTES_MAX, HEAD_BYTES_MAX, Key};
@@ -323,6 +325,8 @@ pub(super) enum EntryKind {
     Delete,
     /// Records of the key's family with a number below the key's are removed.
     DeleteBelow,
+    /// Records of the key's family are removed, from its number on as many numbers as its part says.
+    DeleteNumbers,
 }
 
 /// One change, as the table of a group has it.
@@ -367,6 +371,16 @@ impl TableEntry {
         }
     }
 
+    /// The numbers of the records that it removes, where it removes several.
+    pub(super) fn numbers(&self) -> Range<u64> {
+        let Key { number, part, .. } = self.key;
+        match self.kind {
+            EntryKind::DeleteBelow => 0..number,
+            EntryKind::DeleteNumbers => number..number.saturating_add(u64::from(part)),
+            EntryKind::Put | EntryKind::Delete => number..number,
+        }
+    }
+
     /// Bytes that a segment carries for it.
     pub(super) fn stored_bytes(&self) -> u32 {
         // Heads and bodies are at most 1 MiB each: no overflow from a sound entry, no panic from another.
@@ -380,6 +394,7 @@ impl TableEntry {
             EntryKind::Put => 1,
             EntryKind::Delete => 2,
             EntryKind::DeleteBelow => 3,
+            EntryKind::DeleteNumbers => 4,
         };
         let flags = if self.is_head_damaged { FLAG_HEAD_DAMAGED } else { 0 }
             | if self.is_body_damaged { FLAG_BODY_DAMAGED } else { 0 };
@@ -409,6 +424,7 @@ impl TableEntry {
             1 => EntryKind::Put,
             2 => EntryKind::Delete,
             3 => EntryKind::DeleteBelow,
+            4 => EntryKind::DeleteNumbers,
             _ => return None,
         };
         let family = fields.u8()?;
@@ -470,7 +486,7 @@ impl TableEntry {
             .into_iter()
             .filter(|index| copy.get(*index).is_some_and(|byte| *byte != 0))
             .collect();
-        if !copy.first().is_some_and(|kind| (1..=3).contains(kind)) {
+        if !copy.first().is_some_and(|kind| (1..=4).contains(kind)) {
             wrong.push(0);
         }
         let indexes = match wrong.as_slice() {

@@ -33,6 +33,8 @@ pub(super) enum Change<'a> {
     },
     /// Remove a record.
     Delete { key: Key },
+    /// Remove the records of a family that have one of `count` numbers from `first` on.
+    DeleteNumbers { family: u8, first: u64, count: u32 },
     /// Remove the records of a family with a number below `number`.
     DeleteBelow { family: u8, number: u64 },
 }
@@ -44,6 +46,7 @@ impl<'a> From<Write<'a>> for Change<'a> {
                 Self::Put { key, head, body, is_head_damaged: false, is_body_damaged: false }
             }
             Write::Delete { key } => Self::Delete { key },
+            Write::DeleteNumbers { family, first, count } => Self::DeleteNumbers { family, first, count },
             Write::DeleteBelow { family, number } => Self::DeleteBelow { family, number },
         }
     }
@@ -191,6 +194,9 @@ impl GroupBuffers {
                     entry
                 }
                 Change::Delete { key } => TableEntry::removal(EntryKind::Delete, key),
+                Change::DeleteNumbers { family, first, count } => {
+                    TableEntry::removal(EntryKind::DeleteNumbers, Key::new(family, first, count))
+                }
                 Change::DeleteBelow { family, number } => {
                     TableEntry::removal(EntryKind::DeleteBelow, Key::new(family, number, 0))
                 }

@@ -5,6 +5,7 @@
 //! rows go, so that one survivor among many finished neighbours costs little.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::engine::Key;
 use chunk::{Chunk, Name};
@@ -92,21 +93,23 @@ impl Index {
         Some(place)
     }
 
-    /// Forgets every key of a family with a number below `number`, and tells where each record was.
-    pub(super) fn remove_below(&mut self, family: u8, number: u64, mut removed: impl FnMut(Place)) {
+    /// Forgets every key of a family that has one of these numbers, and tells where each record was.
+    pub(super) fn remove_numbers(&mut self, family: u8, numbers: Range<u64>, mut removed: impl FnMut(Place)) {
         let Some(family) = self.families.get_mut(usize::from(family)) else { return };
-        while let Some(((first, _), chunk)) = family.0.front_mut() {
-            if *first >= number {
+        let mut at = family.chunk_of((numbers.start, 0)).unwrap_or(0);
+        while let Some(((first, _), chunk)) = family.0.get_mut(at) {
+            if *first >= numbers.end {
                 break;
             }
-            chunk.remove_below(number, |place| {
+            chunk.remove_numbers(&numbers, |place| {
                 removed(place);
                 self.records -= 1;
             });
             if chunk.len() > 0 {
-                break;
+                at += 1;
+            } else {
+                family.0.remove(at);
             }
-            family.0.pop_front();
         }
     }
 }

@@ -20,6 +20,7 @@ mod read;
 #[cfg(feature = "testing")]
 pub(crate) mod recode;
 mod replay;
+mod reserve;
 mod scan;
 mod segment;
 mod write;

@@ -439,9 +439,11 @@ impl<'a> Replay<'a> {
     ) -> io::Result<()> {
         let live = &mut self.opened.live;
         match entry.kind {
-            EntryKind::Delete if crate::mutant::is("lost-tombstone") => {}
+            EntryKind::Delete | EntryKind::DeleteNumbers if crate::mutant::is("lost-tombstone") => {}
             EntryKind::Delete => live.remove(entry.key),
-            EntryKind::DeleteBelow => live.remove_below(entry.key.family, entry.key.number),
+            EntryKind::DeleteBelow | EntryKind::DeleteNumbers => {
+                live.remove_numbers(entry.key.family, entry.numbers());
+            }
             EntryKind::Put => {
                 live.put(entry.key, Place::new(number, at, entry.stored_bytes()));
                 let head = window.read(u64::from(entry.head_at), entry.head_bytes as usize)?;

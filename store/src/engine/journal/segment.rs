@@ -1,6 +1,7 @@
 //! The segments there are, what lives in each, and what their files are called.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::disk::DiskFile;
@@ -184,10 +185,10 @@ impl LiveMap {
         }
     }
 
-    /// Every record of a family with a number below `number` is gone.
-    pub(super) fn remove_below(&mut self, family: u8, number: u64) {
+    /// Every record of a family that has one of these numbers is gone.
+    pub(super) fn remove_numbers(&mut self, family: u8, numbers: Range<u64>) {
         let Self { index, segments, live_bytes, .. } = self;
-        index.remove_below(family, number, |before| forget(segments, live_bytes, before));
+        index.remove_numbers(family, numbers, |before| forget(segments, live_bytes, before));
     }
 }
 

@@ -11,31 +11,25 @@ use super::group::{Change, GroupBuffers, GroupPlace, GroupSize};
 use super::index::Place;
 use super::move_rest::Mover;
 use super::replay::{Opened, Spare};
+use super::reserve::{FREE_BYTES_MIN, is_full, secure_to};
 use super::segment::{FileName, LiveMap, Segment};
 use crate::engine::WriteSet;
 use crate::{Durability, Error, ErrorKind};
-
-/// Free bytes below which the writer no longer takes the file system's word.
-const FREE_BYTES_MIN: u64 = 1024 * 1024;
-/// After how many bytes, at most, the file system is asked again.
-const CREDIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Zeros written at once.
-const ZERO_BYTES: usize = 64 * 1024;
 
 /// The segment being written.
 #[derive(Debug)]
 pub(super) struct Current {
     pub(super) number: u32,
-    file: Arc<dyn DiskFile>,
+    pub(super) file: Arc<dyn DiskFile>,
     /// Where the next group goes.
-    position: u64,
+    pub(super) position: u64,
     /// Up to here the file has blocks on the disk already.
-    secured: u64,
+    pub(super) secured: u64,
 }
 
 /// Whether a full disk's ballast may be used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ballast {
+pub(super) enum Ballast {
     /// No: room is only being promised.
     Kept,
     /// Yes: a group has to be written.
@@ -59,7 +53,7 @@ pub(super) struct Writer {
     /// A small spare segment that is kept for a full disk: room for completions, which then free more.
     ballast: Option<Spare>,
     pub(super) mover: Mover,
-    current: Option<Current>,
+    pub(super) current: Option<Current>,
     /// The newest segment that is no longer written, and where its groups end.
     last: Option<(u32, u64)>,
     next_segment: u32,
@@ -68,9 +62,9 @@ pub(super) struct Writer {
     flushed_below: u64,
     state: State,
     /// The disk was full: room is secured by writing before it is promised.
-    is_cautious: bool,
+    pub(super) is_cautious: bool,
     /// What readers of [`Shared`] may promise themselves.
-    credit: Arc<AtomicU64>,
+    pub(super) credit: Arc<AtomicU64>,
     buffers: GroupBuffers,
 }
 
@@ -81,18 +75,12 @@ pub(super) struct Shared {
     pub(super) flushes: AtomicU64,
     pub(super) spare_bytes: AtomicU64,
     /// Bytes that may still be promised before the file system is asked again. None while the writer is cautious.
-    credit: Arc<AtomicU64>,
+    pub(super) credit: Arc<AtomicU64>,
 }
 
 impl Shared {
     pub(super) fn live_mut(&self) -> RwLockWriteGuard<'_, LiveMap> {
         self.live.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Promises `bytes` without asking anybody, where there is credit: nobody waits for a flush that is under way.
-    pub(super) fn take_credit(&self, bytes: u64) -> bool {
-        let rest = |credit: u64| credit.checked_sub(bytes).filter(|rest| *rest >= FREE_BYTES_MIN);
-        self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()
     }
 }
 
@@ -155,13 +143,13 @@ impl Writer {
     }
 
     /// The disk is full, or nearly: nothing is promised any more that is not secured.
-    fn be_cautious(&mut self) {
+    pub(super) fn be_cautious(&mut self) {
         self.is_cautious = true;
         self.credit.store(0, Ordering::Relaxed);
     }
 
     /// A full disk leaves the journal as it is; any other failure poisons it.
-    fn fail(&mut self, error: Error) -> Error {
+    pub(super) fn fail(&mut self, error: Error) -> Error {
         if error.kind() == ErrorKind::Full { error } else { self.poison(error) }
     }
 
@@ -272,7 +260,7 @@ impl Writer {
     }
 
     /// Whether the segment being written has no place for so many bytes more.
-    fn is_at_end(&self, bytes: u64) -> bool {
+    pub(super) fn is_at_end(&self, bytes: u64) -> bool {
         let Some(current) = &self.current else { return true };
         let end = current.position.saturating_add(bytes);
         current.position > SEGMENT_START && end > self.config.segment_bytes
@@ -286,18 +274,9 @@ impl Writer {
     }
 
     /// Whether what was secured on a full disk has a place for so many bytes.
-    fn is_secured(&self, bytes: u64) -> bool {
+    pub(super) fn is_secured(&self, bytes: u64) -> bool {
         let fits = |current: &Current| current.position.saturating_add(bytes) <= current.secured;
         self.is_cautious && self.current.as_ref().is_some_and(fits)
-    }
-
-    /// How many bytes a move of live records may add. On a full disk half of what is secured, so that completions
-    /// always have the other half.
-    pub(super) fn room_for_move(&self) -> u64 {
-        match &self.current {
-            Some(current) if self.is_cautious => current.secured.saturating_sub(current.position) / 2,
-            _ => u64::MAX,
-        }
     }
 
     /// The number of the segment being written.
@@ -307,13 +286,13 @@ impl Writer {
 
     /// Room that is secured beyond what is asked for, so that small groups (completions) still fit on a full disk:
     /// enough to finish what a segment or so holds, and so to free it.
-    fn extra_bytes(&self) -> u64 {
+    pub(super) fn extra_bytes(&self) -> u64 {
         (self.config.segment_bytes / 4).min(256 * 1024).max(self.config.segment_bytes / 8)
     }
 
     /// Goes on to a new segment, which after a full disk has `bytes` and the extra room from the start. Where there
     /// is no room for it, nothing is changed: the room secured in the old one is still there.
-    fn roll(&mut self, shared: &Shared, bytes: u64, ballast: Ballast) -> Result<(), Error> {
+    pub(super) fn roll(&mut self, shared: &Shared, bytes: u64, ballast: Ballast) -> Result<(), Error> {
         // The header of the next segment vouches for everything before it.
         self.flush(shared)?;
         let current = match self.next_segment(shared, bytes, ballast) {
@@ -434,64 +413,6 @@ impl Writer {
         Ok(Current { number, file, position: SEGMENT_START, secured })
     }
 
-    /// Sees to it that `bytes` more payload can be written; see [`crate::engine::Engine::reserve`].
-    pub(super) fn reserve(&mut self, shared: &Shared, bytes: u64, promised: u64) -> Result<(), Error> {
-        self.check()?;
-        let bytes = bytes.saturating_add(promised);
-        if !self.is_cautious {
-            let wanted = bytes.saturating_add(FREE_BYTES_MIN);
-            match self.disk.free_bytes() {
-                Ok(free) if free / 4 >= wanted => {
-                    let credit = (free / 4).min(CREDIT_BYTES_MAX).max(wanted) - bytes;
-                    self.credit.store(credit, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Ok(free) if free >= wanted => return Ok(()),
-                Ok(_) => self.be_cautious(),
-                // A file system that does not tell is asked by writing, once it says that it is full.
-                Err(_) => return Ok(()),
-            }
-        }
-        match self.secure(shared, bytes) {
-            Err(error) if error.kind() == ErrorKind::Full => {
-                if self.reclaim(shared)? {
-                    self.secure(shared, bytes)
-                } else {
-                    Err(error)
-                }
-            }
-            secured => secured,
-        }
-    }
-
-    /// Writes zeros ahead of the position, so that the blocks are there.
-    fn secure(&mut self, shared: &Shared, bytes: u64) -> Result<(), Error> {
-        let bytes = bytes.saturating_add(2 * GROUP_HEADER_BYTES as u64 + ENTRY_BYTES as u64);
-        let extra = self.extra_bytes();
-        // The room that is secured here already is for what comes without a reservation: it does not keep the
-        // segment going.
-        if self.is_at_end(bytes) {
-            self.roll(shared, bytes, Ballast::Kept)?;
-        }
-        loop {
-            let Some(current) = &mut self.current else { return Ok(()) };
-            let target = current.position.saturating_add(bytes).saturating_add(extra);
-            let outcome = secure_to(&*current.file, &mut current.secured, target);
-            shared.live_mut().extend_segment(current.number, current.position, current.secured);
-            match outcome {
-                // A spare segment has its room already.
-                Err(error) if is_full(&error) && !self.spares.is_empty() => {
-                    self.roll(shared, bytes, Ballast::Kept)?;
-                }
-                outcome => {
-                    return outcome.map_err(|error| {
-                        self.fail(Error::io("secure room on the disk", error).with("bytes", bytes))
-                    });
-                }
-            }
-        }
-    }
-
     /// Frees the oldest segments while nothing lives in them. Only after a flush: what killed them must last.
     pub(super) fn drop_dead(&mut self, shared: &Shared) {
         loop {
@@ -588,25 +509,11 @@ pub(super) fn publish<'a>(
                 live.put(key, Place::new(segment, at, bytes));
             }
             Change::Delete { key } => live.remove(key),
-            Change::DeleteBelow { family, number } => live.remove_below(family, number),
+            Change::DeleteNumbers { family, first, count } => {
+                live.remove_numbers(family, first..first.saturating_add(u64::from(count)));
+            }
+            Change::DeleteBelow { family, number } => live.remove_numbers(family, 0..number),
         }
         at += ENTRY_BYTES as u64;
     }
-}
-
-/// Writes zeros from `secured` to `target` and moves `secured` along.
-fn secure_to(file: &dyn DiskFile, secured: &mut u64, target: u64) -> io::Result<()> {
-    static ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
-    while *secured < target {
-        let room = usize::try_from(target - *secured).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-        let piece = ZEROS.get(..room).unwrap_or_default();
-        file.write_all_at(&mut [IoSlice::new(piece)], *secured)?;
-        *secured += room as u64;
-    }
-    Ok(())
-}
-
-/// Whether a failure means that there is no room.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

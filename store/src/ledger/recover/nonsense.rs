@@ -1,6 +1,7 @@
 //! Records that are whole as their checksums have it, and say what no box ever wrote. They are refused by name: taken at
 //! their word, they would overflow a number or ask for memory without end.
 
+use crate::message_box::keys::applied::AppliedRecord;
 use crate::message_box::keys::delivery::DeliveryHead;
 use crate::message_box::keys::finished::Trace;
 use crate::message_box::keys::message::MessageHead;
@@ -15,6 +16,11 @@ const PORTS_MISSING_MAX: u64 = 65_536;
 
 pub(super) fn check_number(number: u64) -> Result<(), Error> {
     refuse(number >= NUMBER_MAX, "number", number)
+}
+
+pub(super) fn check_applied(record: &AppliedRecord) -> Result<(), Error> {
+    check_number(record.next_number)?;
+    refuse(record.first > record.next_number, "first", record.first)
 }
 
 pub(super) fn check_message(head: &MessageHead) -> Result<(), Error> {

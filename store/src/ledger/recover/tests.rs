@@ -48,6 +48,12 @@ fn delivery(writes: &mut WriteSet, state: DeliveryState) {
     keys::delivery::write(writes, 3, &fixed, &keys::delivery::DeliveryRest::default());
 }
 
+fn applied(writes: &mut WriteSet, record: &AppliedRecord) {
+    let mut page = keys::applied::Page::default();
+    page.push(record);
+    page.write(writes, 1);
+}
+
 fn trace(writes: &mut WriteSet, delivery: u64, ordinal: u16, state: DeliveryState) {
     let trace = Trace {
         delivery,
@@ -64,9 +70,9 @@ fn trace(writes: &mut WriteSet, delivery: u64, ordinal: u16, state: DeliveryStat
         took_micros: 0,
         reason: String::new(),
     };
-    let mut page = Vec::new();
-    keys::finished::push(&mut page, &trace);
-    keys::finished::write(writes, 1, &page);
+    let mut page = keys::finished::Page::default();
+    page.push(&trace);
+    page.write(writes, 1);
 }
 
 /// Found by fuzzing: such numbers overflowed, and a port of the highest number asked for four thousand million others.
@@ -87,7 +93,7 @@ fn a_record_that_says_what_cannot_be_is_refused() {
         |writes| {
             let id = crate::BatchId::from_bytes([7; 16]);
             let record = AppliedRecord { id, next_number: u64::MAX, first: 1, ops: 1, refusals: Vec::new() };
-            keys::applied::write(writes, 1, &record);
+            applied(writes, &record);
         },
     ];
     for (index, make) in wrong.into_iter().enumerate() {
@@ -123,7 +129,7 @@ fn no_number_is_given_twice_after_reopening() {
             |writes| {
                 let id = crate::BatchId::from_bytes([7; 16]);
                 let record = AppliedRecord { id, next_number: 40, first: 1, ops: 1, refusals: Vec::new() };
-                keys::applied::write(writes, 1, &record);
+                applied(writes, &record);
             },
             40,
         ),

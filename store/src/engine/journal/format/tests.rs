@@ -87,6 +87,25 @@ fn golden_bytes() {
 }
 
 #[test]
+fn golden_bytes_of_what_removes() {
+    let seed = segment_seed(1, 2);
+    let removals =
+        [(EntryKind::Delete, "02"), (EntryKind::DeleteBelow, "03"), (EntryKind::DeleteNumbers, "04")];
+    for (kind, code) in removals {
+        let entry = TableEntry::removal(kind, Key::new(7, 0x1122, 5));
+        let bytes = entry.encode(seed, 192);
+        assert_eq!(hex(&bytes[..16]), format!("{code}070000050000002211000000000000"));
+        assert_eq!(bytes[16..44], [0; 28]);
+        assert_eq!(TableEntry::decode(&bytes, seed, 192), Some(entry));
+        assert_eq!(TableEntry::mend_byte(&[&[0], &bytes[1..]].concat(), seed, 192), [entry]);
+    }
+    let numbers = |kind| TableEntry::removal(kind, Key::new(7, 10, 5)).numbers();
+    assert_eq!(numbers(EntryKind::DeleteBelow), 0..10);
+    assert_eq!(numbers(EntryKind::DeleteNumbers), 10..15);
+    assert!(numbers(EntryKind::Delete).is_empty());
+}
+
+#[test]
 fn what_is_encoded_is_read_back_only_where_it_was_written() {
     let bytes = segment().encode();
     assert_eq!(SegmentHeader::decode(&bytes), HeaderCopy::Sound(segment()));

@@ -1,6 +1,8 @@
 //! Rows of one chunk of the index, in order. Where every record has one part, as messages have, a row takes 16 bytes;
 //! the first one that has others widens its chunk to 24 bytes a row.
 
+use std::ops::Range;
+
 use super::Place;
 
 /// A record's number and part.
@@ -117,18 +119,22 @@ impl Chunk {
         }
     }
 
-    /// Takes the rows with a number below `number` out.
-    pub(super) fn remove_below(&mut self, number: u64, removed: impl FnMut(Place)) {
+    /// Takes the rows out that have one of these numbers.
+    pub(super) fn remove_numbers(&mut self, numbers: &Range<u64>, removed: impl FnMut(Place)) {
         match &mut self.rows {
             Rows::Narrow(rows) => {
-                let base = self.base;
-                let gone = rows.partition_point(|row| base + u64::from(row.offset) < number);
-                rows.drain(..gone).map(|row| row.place).for_each(removed);
+                let below = |bound: u64| {
+                    let offset = bound.saturating_sub(self.base);
+                    rows.partition_point(|row| u64::from(row.offset) < offset)
+                };
+                let gone = below(numbers.start)..below(numbers.end);
+                rows.drain(gone).map(|row| row.place).for_each(removed);
                 shrink(rows);
             }
             Rows::Wide(rows) => {
-                let gone = rows.partition_point(|row| row.number < number);
-                rows.drain(..gone).map(|row| row.place).for_each(removed);
+                let below = |bound: u64| rows.partition_point(|row| row.number < bound);
+                let gone = below(numbers.start)..below(numbers.end);
+                rows.drain(gone).map(|row| row.place).for_each(removed);
                 shrink(rows);
             }
         }

@@ -10,7 +10,7 @@ use super::*;
 enum Step {
     Put(u8, u64, u32),
     Remove(u8, u64, u32),
-    RemoveBelow(u8, u64),
+    RemoveNumbers(u8, u64, u64),
 }
 
 fn number() -> impl Strategy<Value = u64> {
@@ -21,7 +21,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         20 => (0..2_u8, number(), 0..2_u32).prop_map(|(family, number, part)| Step::Put(family, number, part)),
         5 => (0..2_u8, number(), 0..2_u32).prop_map(|(family, number, part)| Step::Remove(family, number, part)),
-        1 => (0..2_u8, 0..300_u64).prop_map(|(family, number)| Step::RemoveBelow(family, number)),
+        1 => (0..2_u8, 0..300_u64).prop_map(|(family, number)| Step::RemoveNumbers(family, 0, number)),
+        1 => (0..2_u8, number(), 0..300_u64)
+            .prop_map(|(family, first, count)| Step::RemoveNumbers(family, first, first.saturating_add(count))),
     ];
     prop::collection::vec(step, 0..1500)
 }
@@ -43,10 +45,10 @@ proptest! {
                     let key = Key::new(family, number, part);
                     prop_assert_eq!(index.remove(key), model.remove(&key));
                 }
-                Step::RemoveBelow(family, number) => {
+                Step::RemoveNumbers(family, from, to) => {
                     let mut removed = Vec::new();
-                    index.remove_below(family, number, |place| removed.push(place.segment));
-                    let gone = |key: &Key| key.family == family && key.number < number;
+                    index.remove_numbers(family, from..to, |place| removed.push(place.segment));
+                    let gone = |key: &Key| key.family == family && (from..to).contains(&key.number);
                     let mut expected: Vec<u32> =
                         model.iter().filter(|(key, _)| gone(key)).map(|(_, place)| place.segment).collect();
                     model.retain(|key, _| !gone(key));
