@@ -15,7 +15,7 @@ use super::group::{Group, Request};
 use crate::Error;
 
 /// The helper decides ahead once so many operations wait: fewer are not worth waking it.
-const AHEAD_OPS: usize = 32;
+const AHEAD_OPS: usize = 16;
 
 /// Where batches wait, and what becomes of them.
 #[derive(Debug, Default)]
