@@ -7,6 +7,10 @@
 #![expect(clippy::print_stdout, reason = "a measurement's process tells its figures there")]
 #![expect(clippy::print_stderr, reason = "progress and errors are read in a terminal")]
 
+/// The one that the server has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod backlog;
 mod client;
 mod device;
