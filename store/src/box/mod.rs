@@ -157,10 +157,7 @@ impl Store for MessageBox {
         let shared = self.shared();
         shared.check_alive()?;
         let picked = shared.state().ledger.lease(want, Moment::of(shared.config.clock.as_ref()));
-        let kept: Vec<_> = {
-            let recent = shared.recent();
-            picked.iter().map(|picked| recent.get(picked.message)).collect()
-        };
+        let kept = shared.recent().get(picked.iter().map(|picked| picked.message));
         let mut leased = Vec::with_capacity(picked.len());
         for (picked, kept) in picked.into_iter().zip(kept) {
             match load::leased(shared, &want.port, &picked, kept) {

@@ -86,12 +86,25 @@ impl Recent {
         }
     }
 
-    /// The record of a message, where it is kept.
-    pub(super) fn get(&self, number: u64) -> Option<Record> {
-        let group = self.groups.get(self.groups.partition_point(|group| group.last() < number))?;
-        let at = group.entries.binary_search_by_key(&number, |entry| entry.number).ok()?;
-        let Entry { head, body, .. } = group.entries.get(at)?;
-        Some(Record { head: group.bytes.slice(head.clone()), body: group.bytes.slice(body.clone()) })
+    /// The records of messages, where they are kept.
+    pub(super) fn get(&self, numbers: impl Iterator<Item = u64>) -> Vec<Option<Record>> {
+        // Mostly one is right behind the one before.
+        let mut near: Option<(&Group, usize)> = None;
+        let mut find = |number: u64| {
+            let next = near.and_then(|(group, at)| Some((group, at + 1, group.entries.get(at + 1)?)));
+            let (group, at) = match next {
+                Some((group, at, entry)) if entry.number == number => (group, at),
+                _ => {
+                    let place = self.groups.partition_point(|group| group.last() < number);
+                    let group = self.groups.get(place)?;
+                    (group, group.entries.binary_search_by_key(&number, |entry| entry.number).ok()?)
+                }
+            };
+            near = Some((group, at));
+            let Entry { head, body, .. } = group.entries.get(at)?;
+            Some(Record { head: group.bytes.slice(head.clone()), body: group.bytes.slice(body.clone()) })
+        };
+        numbers.map(&mut find).collect()
     }
 }
 

@@ -259,6 +259,9 @@ impl Ledger {
         numbers.clear();
         for (ordinal, name) in (0..).zip(ports) {
             let Some(port) = self.defined(name) else { continue };
+            if self.last_named.as_ref().is_none_or(|(last, _)| last != name) {
+                self.last_named = Some((name.clone(), port));
+            }
             numbers.push(port);
             let row = DeliveryRow::new(port, ordinal, not_before);
             self.deliveries.insert(number + u64::from(ordinal), row);
@@ -377,7 +380,7 @@ impl Ledger {
             }
             row.set(DeliveryRow::CARRIED, false);
         });
-        debug_assert!(carried, "a resumable delivery is known");
+        debug_assert!(carried.is_some(), "a resumable delivery is known");
         self.record(number, None, None, with);
         self.open.fresh.push(number);
         Ok(())

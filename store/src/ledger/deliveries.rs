@@ -28,25 +28,23 @@ pub(super) struct Deliveries {
     tried: Table<Tried>,
 }
 
-impl Deliveries {
-    /// There is a row for it in `tried`.
-    const TRIED: u8 = 128;
+/// There is a row for it in `tried`.
+const TRIED: u8 = 128;
 
+impl Deliveries {
     pub(super) fn get(&self, number: u64) -> Option<DeliveryRow> {
         self.rows.get(number).map(|row| self.whole(number, *row))
     }
 
     pub(super) fn insert(&mut self, number: u64, row: DeliveryRow) {
-        let had = self.rows.get(number).is_some_and(|have| have.bits & Self::TRIED != 0);
-        let has = row.due != 0 || row.attempts != 0 || row.attempts_on_route != 0;
-        if has {
-            let DeliveryRow { due, attempts, attempts_on_route, .. } = row;
-            self.tried.insert(number, Tried { due, attempts, attempts_on_route });
-        } else if had {
-            self.tried.remove(number);
+        if self.update(number, |have| *have = row).is_some() {
+            return;
         }
-        let bits = if has { row.bits | Self::TRIED } else { row.bits };
-        self.rows.insert(number, Waiting { port: row.port, ordinal: row.ordinal, state: row.state, bits });
+        let (waiting, tried) = parts(&row);
+        self.rows.insert(number, waiting);
+        if let Some(tried) = tried {
+            self.tried.insert(number, tried);
+        }
     }
 
     /// Changes a delivery. Gives it as it was and as it is; `None` where it is not known.
@@ -55,10 +53,19 @@ impl Deliveries {
         number: u64,
         change: impl FnOnce(&mut DeliveryRow),
     ) -> Option<(DeliveryRow, DeliveryRow)> {
-        let before = self.get(number)?;
+        let slot = self.rows.get_mut(number)?;
+        let mut tried = if slot.bits & TRIED == 0 { None } else { self.tried.get_mut(number) };
+        let before = whole(*slot, tried.as_deref());
         let mut row = before;
         change(&mut row);
-        self.insert(number, row);
+        let (waiting, rest) = parts(&row);
+        *slot = waiting;
+        match (&mut tried, rest) {
+            (Some(have), Some(rest)) => **have = rest,
+            (None, Some(rest)) => self.tried.insert(number, rest),
+            (Some(_), None) => drop(self.tried.remove(number)),
+            (None, None) => {}
+        }
         Some((before, row))
     }
 
@@ -71,11 +78,8 @@ impl Deliveries {
 
     pub(super) fn remove(&mut self, number: u64) -> Option<DeliveryRow> {
         let row = self.rows.remove(number)?;
-        let whole = self.whole(number, row);
-        if row.bits & Self::TRIED != 0 {
-            self.tried.remove(number);
-        }
-        Some(whole)
+        let tried = if row.bits & TRIED == 0 { None } else { self.tried.remove(number) };
+        Some(whole(row, tried.as_ref()))
     }
 
     /// Every delivery with a number of at least `from`, in order.
@@ -84,12 +88,22 @@ impl Deliveries {
     }
 
     fn whole(&self, number: u64, row: Waiting) -> DeliveryRow {
-        let Waiting { port, ordinal, state, bits } = row;
-        let tried = if bits & Self::TRIED == 0 { None } else { self.tried.get(number) };
-        let Tried { due, attempts, attempts_on_route } =
-            tried.copied().unwrap_or(Tried { due: 0, attempts: 0, attempts_on_route: 0 });
-        DeliveryRow { due, attempts, attempts_on_route, port, ordinal, state, bits: bits & !Self::TRIED }
+        whole(row, if row.bits & TRIED == 0 { None } else { self.tried.get(number) })
     }
+}
+
+fn whole(row: Waiting, tried: Option<&Tried>) -> DeliveryRow {
+    let Waiting { port, ordinal, state, bits } = row;
+    let Tried { due, attempts, attempts_on_route } =
+        tried.copied().unwrap_or(Tried { due: 0, attempts: 0, attempts_on_route: 0 });
+    DeliveryRow { due, attempts, attempts_on_route, port, ordinal, state, bits: bits & !TRIED }
+}
+
+fn parts(row: &DeliveryRow) -> (Waiting, Option<Tried>) {
+    let DeliveryRow { due, attempts, attempts_on_route, port, ordinal, state, bits } = *row;
+    let has = due != 0 || attempts != 0 || attempts_on_route != 0;
+    let bits = if has { bits | TRIED } else { bits };
+    (Waiting { port, ordinal, state, bits }, has.then_some(Tried { due, attempts, attempts_on_route }))
 }
 
 #[cfg(test)]

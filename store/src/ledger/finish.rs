@@ -9,7 +9,7 @@ use crate::message_box::keys::finished::Trace;
 use crate::{AttemptNote, DeliveryState, Timestamp};
 
 impl Ledger {
-    /// Ends a delivery. Its message's body goes with the last one.
+    /// Ends a delivery, by an attempt if there is one. Its message's body goes with the last one.
     pub(super) fn finish(
         &mut self,
         number: u64,
@@ -19,10 +19,13 @@ impl Ledger {
         with: &mut Applying<'_>,
     ) {
         let page = self.next_page;
-        if !self.set_state(number, state, |row| row.due = i64::try_from(page).unwrap_or(i64::MAX)) {
-            return;
-        }
-        let Some(row) = self.deliveries.get(number) else { return };
+        let ended = self.set_state(number, state, |row| {
+            row.due = i64::try_from(page).unwrap_or(i64::MAX);
+            if attempt.is_some() {
+                row.charge();
+            }
+        });
+        let Some(row) = ended else { return };
         if row.has_record() {
             with.writes.delete(keys::delivery::key(number));
         }

@@ -111,6 +111,12 @@ impl DeliveryRow {
         self.has(Self::HISTORY)
     }
 
+    /// Counts one more attempt.
+    fn charge(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.attempts_on_route = self.attempts_on_route.saturating_add(1);
+    }
+
     fn has(&self, bit: u8) -> bool {
         self.bits & bit != 0
     }
@@ -175,6 +181,8 @@ pub(crate) struct Ledger {
     staged: HashSet<u64>,
     ports: Vec<PortState>,
     names: HashMap<PortName, u32>,
+    /// The port last submitted to: the next message mostly goes there too.
+    last_named: Option<(PortName, u32)>,
     next_token: u64,
     /// What the group being decided about changed.
     open: Unpublished,
@@ -230,7 +238,10 @@ impl Ledger {
     }
 
     pub(crate) fn port_number(&self, name: &PortName) -> Option<u32> {
-        self.names.get(name).copied()
+        match &self.last_named {
+            Some((last, number)) if last == name => Some(*number),
+            _ => self.names.get(name).copied(),
+        }
     }
 
     /// Where the fragments of a message's body are; `None` where the body is in the message's own record.

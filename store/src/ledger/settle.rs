@@ -18,9 +18,6 @@ impl Ledger {
         let row = self.owned(lease)?;
         let number = lease.delivery.number();
         self.settle_lease(number, &row);
-        if attempt.is_some() {
-            self.charge(number);
-        }
         self.finish(number, DeliveryState::Done, attempt, "", with);
         Ok(())
     }
@@ -116,11 +113,7 @@ impl Ledger {
     }
 
     pub(super) fn charge(&mut self, number: u64) -> Option<DeliveryRow> {
-        let charged = self.deliveries.update(number, |row| {
-            row.attempts = row.attempts.saturating_add(1);
-            row.attempts_on_route = row.attempts_on_route.saturating_add(1);
-        });
-        charged.map(|(_, row)| row)
+        self.deliveries.update(number, DeliveryRow::charge).map(|(_, row)| row)
     }
 
     /// Charges a failed attempt and adds it to the history.
@@ -146,23 +139,24 @@ impl Ledger {
         self.deliveries.update(number, |row| row.set(DeliveryRow::HISTORY, true));
     }
 
-    /// Moves a delivery to a state and lets `change` set what goes with it. False where it is not known.
+    /// Moves a delivery to a state and lets `change` set what goes with it. Gives it as it is then; `None` where it is
+    /// not known.
     pub(super) fn set_state(
         &mut self,
         number: u64,
         state: DeliveryState,
         change: impl FnOnce(&mut DeliveryRow),
-    ) -> bool {
+    ) -> Option<DeliveryRow> {
         let changed = self.deliveries.update(number, |row| {
             row.state = state;
             change(row);
         });
-        let Some((before, row)) = changed else { return false };
+        let (before, row) = changed?;
         if let Some(port) = self.ports.get_mut(row.port as usize) {
             port.shift(before.state, state);
         }
         self.touch(row.port);
-        true
+        Some(row)
     }
 
     /// Writes how a delivery stands now.

@@ -15,6 +15,10 @@ fn group(numbers: impl IntoIterator<Item = u64>, body_bytes: usize) -> WriteSet 
     writes
 }
 
+fn get(recent: &Recent, number: u64) -> Option<Record> {
+    recent.get([number].into_iter()).remove(0)
+}
+
 #[test]
 fn short_messages_are_found_and_nothing_else() {
     let mut recent = Recent::default();
@@ -22,12 +26,17 @@ fn short_messages_are_found_and_nothing_else() {
     recent.keep(&group([10], BODY_BYTES_MAX + 1));
     recent.keep(&group([12, 15], 0));
     for (number, body_bytes) in [(3, 100), (4, 100), (9, 100), (12, 0), (15, 0)] {
-        let record = recent.get(number).unwrap();
+        let record = get(&recent, number).unwrap();
         assert_eq!(record.head, number.to_le_bytes().as_slice());
         assert_eq!(record.body, vec![number as u8; body_bytes]);
     }
     for number in [0, 1, 5, 10, 11, 13, 16] {
-        assert_eq!(recent.get(number), None, "{number}");
+        assert_eq!(get(&recent, number), None, "{number}");
+    }
+    let asked = [4, 9, 10, 12, 3, 4, 5, 15, 16];
+    let found = recent.get(asked.into_iter());
+    for (number, found) in asked.into_iter().zip(found) {
+        assert_eq!(found, get(&recent, number), "{number}");
     }
 }
 
@@ -39,8 +48,8 @@ fn the_oldest_go_first_and_the_bound_holds() {
         let bytes: usize = recent.groups.iter().map(Group::cost).sum();
         assert!(bytes == recent.bytes && bytes <= BYTES_MAX);
     }
-    assert!(recent.get(9_999).is_some() && recent.get(6_500).is_some());
-    assert_eq!(recent.get(5_000), None);
+    assert!(get(&recent, 9_999).is_some() && get(&recent, 6_500).is_some());
+    assert_eq!(get(&recent, 5_000), None);
     recent.keep(&group(10_000..20_000, 4_000));
-    assert!(recent.get(9_999).is_some(), "a group that alone is too large is not kept");
+    assert!(get(&recent, 9_999).is_some(), "a group that alone is too large is not kept");
 }
