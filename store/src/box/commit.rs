@@ -140,7 +140,7 @@ fn commit_alone(shared: &Shared, request: Request) {
     group.take(&mut vec![request]);
     shared.decide(&mut group);
     shared.seal(&mut group);
-    match shared.write(&group) {
+    match shared.write(&mut group) {
         Ok(()) => shared.publish(&mut group),
         Err(error) => {
             shared.undo(&error);

@@ -6,7 +6,7 @@
 
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::{Shared, recent};
 use crate::engine::WriteSet;
 use crate::ledger::{Prepared, Recovery};
 use crate::{Committed, Durability, Error, ErrorKind};
@@ -41,6 +41,8 @@ pub(super) struct Group {
     promised: u64,
     /// Whether a batch wants to be flushed.
     flush: bool,
+    /// Copies of its short messages.
+    recent: Option<recent::Group>,
 }
 
 impl Group {
@@ -84,6 +86,7 @@ impl Group {
         self.answers.clear();
         self.writes.clear();
         (self.bytes, self.promised, self.flush) = (0, 0, false);
+        self.recent = None;
     }
 }
 
@@ -128,17 +131,23 @@ impl Shared {
     }
 
     /// Puts the group on the disk.
-    pub(super) fn write(&self, group: &Group) -> Result<(), Error> {
+    pub(super) fn write(&self, group: &mut Group) -> Result<(), Error> {
         self.check_alive()?;
         let flush = group.flush && !crate::mutant::is("early-acknowledge");
         let durability = if flush { Durability::Flushed } else { Durability::Written };
-        if group.writes.is_empty() { Ok(()) } else { self.engine.apply(&group.writes, durability) }
+        if group.writes.is_empty() {
+            return Ok(());
+        }
+        let Group { writes, recent, .. } = group;
+        self.engine.apply_meanwhile(writes, durability, &mut || *recent = recent::Group::of(writes))
     }
 
     /// The group is on the disk, and so is every one before it: what it made ready can be leased, and its callers
     /// are answered.
     pub(super) fn publish(&self, group: &mut Group) {
-        self.recent().keep(&group.writes);
+        if let Some(recent) = group.recent.take() {
+            self.recent().keep(recent);
+        }
         {
             let mut state = self.state();
             state.groups += 1;

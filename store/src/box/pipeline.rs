@@ -1,13 +1,11 @@
 //! Group commit in two stages: while one group is written and flushed, the next one is decided about.
 //!
-//! The writer takes whatever waits, decides about it, writes it as one group and flushes once; then it goes on with
-//! the next. A helper does what need not be done between two flushes: it answers the callers of what is on the disk,
-//! and decides ahead about what has gathered, so that little is left to decide when the flush returns. Where nothing
-//! waits, the writer does it all and nobody is woken.
+//! The writer takes whatever waits, decides about it, writes it as one group, flushes once and answers; then it goes on
+//! with the next. While it waits for the disk, a helper decides ahead about what has gathered, so that little is left to
+//! decide when the flush returns. Where little waits the helper is not woken.
 //!
-//! Locks are taken in this order: `open`, `settling`, `line`, and within `Shared` the state last.
+//! Locks are taken in this order: `open`, `line`, and within `Shared` the state last.
 
-use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
@@ -27,8 +25,6 @@ pub(super) struct Pipeline {
     to_help: Condvar,
     /// The group that is being put together.
     open: Mutex<Group>,
-    /// Held while written groups are published, so that they are in order.
-    settling: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +32,6 @@ struct Line {
     requests: Vec<Request>,
     /// Operations of these.
     ops: usize,
-    /// Groups that are on the disk, to be published.
-    written: VecDeque<Group>,
     /// Groups to be used again, for their memory.
     spare: Vec<Group>,
     /// The open group has batches.
@@ -103,10 +97,11 @@ impl Pipeline {
         let _over = Over(self);
         while self.wait_for_work() {
             let mut group = self.next_group(shared);
-            match shared.write(&group) {
-                Ok(()) => self.hand_over(shared, group),
+            match shared.write(&mut group) {
+                Ok(()) => shared.publish(&mut group),
                 Err(error) => self.give_up(shared, &mut group, &error),
             }
+            self.line().spare.push(group);
         }
     }
 
@@ -125,12 +120,10 @@ impl Pipeline {
         true
     }
 
-    /// What waits, decided about and ready to be written.
+    /// What waits, decided about and ready to be written. No other group is unsettled.
     fn next_group(&self, shared: &Shared) -> Group {
         let mut open = self.open();
-        if open.is_empty() && !shared.view.try_begin() {
-            // Somebody wants to read what is on the disk, and is let in when nothing else is under way.
-            self.settle(shared);
+        if open.is_empty() {
             shared.view.begin();
         }
         self.take(shared, &mut open);
@@ -156,33 +149,8 @@ impl Pipeline {
         taken
     }
 
-    /// The group is on the disk. Its callers are answered by the helper where there is more to write.
-    fn hand_over(&self, shared: &Shared, group: Group) {
-        let mut line = self.line();
-        line.written.push_back(group);
-        let is_more = !line.requests.is_empty() || line.is_open;
-        if !is_more {
-            drop(line);
-            self.settle(shared);
-        } else if std::mem::take(&mut line.helper_sleeps) {
-            drop(line);
-            self.to_help.notify_one();
-        }
-    }
-
-    /// Publishes what is on the disk.
-    fn settle(&self, shared: &Shared) {
-        let _in_order = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let Some(mut group) = self.line().written.pop_front() else { return };
-            shared.publish(&mut group);
-            self.line().spare.push(group);
-        }
-    }
-
     /// The group could not be written. What was decided about after it is decided about anew.
     fn give_up(&self, shared: &Shared, group: &mut Group, error: &Error) {
-        self.settle(shared);
         let mut open = self.open();
         shared.undo(error);
         if !open.is_empty() {
@@ -201,18 +169,15 @@ impl Pipeline {
     pub(super) fn help(&self, shared: &Shared) {
         loop {
             let mut line = self.line();
-            while line.written.is_empty() && !line.is_worth_helping() {
+            while !line.is_worth_helping() {
                 if line.is_over {
                     return;
                 }
                 line.helper_sleeps = true;
                 line = self.to_help.wait(line).unwrap_or_else(PoisonError::into_inner);
             }
-            let is_written = !line.written.is_empty();
             drop(line);
-            if is_written {
-                self.settle(shared);
-            } else if !self.decide_ahead(shared) {
+            if !self.decide_ahead(shared) {
                 self.line().is_stalled = true;
             }
         }

@@ -25,13 +25,14 @@ struct Entry {
 /// The short messages of one group, in order of number, copied into one piece: a body may be a small part of
 /// something large that would otherwise stay in memory.
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     bytes: Bytes,
     entries: Vec<Entry>,
 }
 
 impl Group {
-    fn of(writes: &WriteSet) -> Option<Self> {
+    /// The short messages that a group puts in, if there are any.
+    pub(super) fn of(writes: &WriteSet) -> Option<Self> {
         let short = || {
             writes.iter().filter_map(|write| match write {
                 Write::Put { key, head, body }
@@ -75,9 +76,8 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Keeps what a durable group put in. What no longer fits goes, oldest first.
-    pub(super) fn keep(&mut self, writes: &WriteSet) {
-        let Some(group) = Group::of(writes) else { return };
+    /// Keeps the messages of a durable group. What no longer fits goes, oldest first.
+    pub(super) fn keep(&mut self, group: Group) {
         self.bytes += group.cost();
         self.groups.push_back(group);
         while self.bytes > BYTES_MAX {

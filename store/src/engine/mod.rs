@@ -313,6 +313,21 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     ///   write fails the same way until it is opened anew.
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error>;
 
+    /// As [`Engine::apply`], with something to do while the disk is busy: `meanwhile` is called at most once, on this
+    /// thread, best when the changes are on their way and nothing is left but to wait.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`].
+    fn apply_meanwhile(
+        &self,
+        writes: &WriteSet,
+        durability: Durability,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        meanwhile();
+        self.apply(writes, durability)
+    }
+
     /// Its figures.
     fn stats(&self) -> EngineStats;
 

@@ -15,6 +15,12 @@ fn group(numbers: impl IntoIterator<Item = u64>, body_bytes: usize) -> WriteSet 
     writes
 }
 
+fn keep(recent: &mut Recent, writes: &WriteSet) {
+    if let Some(group) = Group::of(writes) {
+        recent.keep(group);
+    }
+}
+
 fn get(recent: &Recent, number: u64) -> Option<Record> {
     recent.get([number].into_iter()).remove(0)
 }
@@ -22,9 +28,9 @@ fn get(recent: &Recent, number: u64) -> Option<Record> {
 #[test]
 fn short_messages_are_found_and_nothing_else() {
     let mut recent = Recent::default();
-    recent.keep(&group([3, 4, 9], 100));
-    recent.keep(&group([10], BODY_BYTES_MAX + 1));
-    recent.keep(&group([12, 15], 0));
+    keep(&mut recent, &group([3, 4, 9], 100));
+    keep(&mut recent, &group([10], BODY_BYTES_MAX + 1));
+    keep(&mut recent, &group([12, 15], 0));
     for (number, body_bytes) in [(3, 100), (4, 100), (9, 100), (12, 0), (15, 0)] {
         let record = get(&recent, number).unwrap();
         assert_eq!(record.head, number.to_le_bytes().as_slice());
@@ -44,12 +50,12 @@ fn short_messages_are_found_and_nothing_else() {
 fn the_oldest_go_first_and_the_bound_holds() {
     let mut recent = Recent::default();
     for number in 0..10_000 {
-        recent.keep(&group([number], 4_000));
+        keep(&mut recent, &group([number], 4_000));
         let bytes: usize = recent.groups.iter().map(Group::cost).sum();
         assert!(bytes == recent.bytes && bytes <= BYTES_MAX);
     }
     assert!(get(&recent, 9_999).is_some() && get(&recent, 6_500).is_some());
     assert_eq!(get(&recent, 5_000), None);
-    recent.keep(&group(10_000..20_000, 4_000));
+    keep(&mut recent, &group(10_000..20_000, 4_000));
     assert!(get(&recent, 9_999).is_some(), "a group that alone is too large is not kept");
 }

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,6 +85,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Any: some bytes from the front may have been written.
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Hints that these bytes are about to be synced: the disk may begin with them now. Promises nothing, and what goes
+    /// wrong is told by [`DiskFile::sync_data`].
+    fn start_sync(&self, bytes: Range<u64>) {
+        let _hint = bytes;
+    }
 
     /// Makes what was written last through a power cut, with the length of the file.
     ///
@@ -234,6 +242,14 @@ impl DiskFile for HostFile {
             }
         }
         Ok(())
+    }
+
+    fn start_sync(&self, bytes: Range<u64>) {
+        // Advised that a range is not needed, Linux begins to write back what is changed in it and drops only what is
+        // not; all of this range was just written.
+        if let Some(len) = NonZeroU64::new(bytes.end - bytes.start) {
+            let _hint = rustix::fs::fadvise(&self.0, bytes.start, Some(len), rustix::fs::Advice::DontNeed);
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

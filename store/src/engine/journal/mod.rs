@@ -274,7 +274,16 @@ impl Engine for Journal {
     }
 
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
-        self.writer().apply(&self.shared, writes, durability)
+        self.writer().apply(&self.shared, writes, durability, &mut || {})
+    }
+
+    fn apply_meanwhile(
+        &self,
+        writes: &WriteSet,
+        durability: Durability,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        self.writer().apply(&self.shared, writes, durability, meanwhile)
     }
 
     fn stats(&self) -> EngineStats {

@@ -159,12 +159,15 @@ impl Writer {
         shared: &Shared,
         writes: &WriteSet,
         durability: Durability,
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<(), Error> {
         self.check()?;
         let changes = || writes.iter().map(Change::from);
         let written =
             if writes.is_empty() { None } else { Some(self.append(shared, GroupKind::Changes, changes)?) };
         if durability == Durability::Flushed {
+            self.start_flush(written);
+            meanwhile();
             self.flush(shared)?;
         }
         if let Some((segment, at)) = written {
@@ -239,6 +242,13 @@ impl Writer {
         self.next_record += 1;
         shared.live_mut().extend_segment(segment, current.position, current.secured);
         Ok((segment, at))
+    }
+
+    /// Lets the disk begin with a group that was just written, so that it works while the processor does.
+    fn start_flush(&self, written: Option<(u32, u64)>) {
+        if let (Some((_, at)), Some(current)) = (written, &self.current) {
+            current.file.start_sync(at..current.position);
+        }
     }
 
     /// Makes every group written so far last.
