@@ -78,3 +78,27 @@ fn ascending_numbers_fill_their_chunks_and_survivors_cost_little() {
     }
     assert!(bytes(&index) <= 64 * index.records() as usize, "{} bytes", bytes(&index));
 }
+
+#[test]
+fn whole_chunks_and_a_part_of_one_go_below_a_bound() {
+    for bound in [0, 1, 255, 256, 257, 700, 900, 999, 1000, 5000] {
+        let mut index = Index::default();
+        for number in 0..1000 {
+            index.put(Key::new(3, number, 0), Place::new(number as u32, 16, 1));
+        }
+        let mut removed = Vec::new();
+        index.remove_below(3, bound, |place| removed.push(u64::from(place.segment)));
+        assert_eq!(removed, (0..bound.min(1000)).collect::<Vec<_>>());
+        assert_eq!(index.records(), 1000 - bound.min(1000));
+        for number in 0..1000 {
+            let is_there = index.get(Key::new(3, number, 0)).is_some();
+            assert_eq!(is_there, number >= bound, "{number} below {bound}");
+        }
+        // What was removed can come again, before all that is left.
+        for number in (0..bound.min(1000)).rev() {
+            assert_eq!(index.put(Key::new(3, number, 0), Place::new(7, 16, 1)), None);
+        }
+        assert!((0..1000).all(|number| index.get(Key::new(3, number, 0)).is_some()));
+        index.remove_below(9, 5, |_| panic!("there is no such family"));
+    }
+}
