@@ -341,6 +341,8 @@ fn leases_given_back_name_each_of_their_ports_once() {
     }
     let mut leases = bench.lease(&want("a"));
     leases.extend(bench.lease(&want("b")));
+    let numbers: Vec<u64> = leases.iter().map(|lease| lease.delivery().number()).collect();
+    assert_eq!(numbers, [1, 3, 2, 4]);
     assert_eq!(bench.ledger.release(&leases), [1, 0]);
     assert_eq!(bench.ledger.release(&leases), []);
 }
@@ -559,7 +561,7 @@ fn an_all_or_none_batch_is_refused_for_every_reason_that_an_operation_is() {
         (&|batch| batch.hold(parked, "x"), Refusal::WrongState { state: DeliveryState::Suspended }),
         (&|batch| batch.resume(of_b), leased.clone()),
         (&|batch| batch.resume(waiting), Refusal::WrongState { state: DeliveryState::Ready }),
-        (&|batch| batch.terminate(of_b, "x"), leased.clone()),
+        (&|batch| batch.terminate(of_b, "x"), leased),
         (&|batch| batch.terminate(unknown, "x"), Refusal::NoSuchDelivery),
         (&|batch| batch.hold(unknown, "x"), Refusal::NoSuchDelivery),
         (&|batch| batch.retire_port(&port("d")), Refusal::NoSuchPort),
@@ -620,7 +622,7 @@ fn so_many_batches_are_remembered_and_none_before_them() {
         let mut bytes = [255; 16];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
         let batch = Batch::new(BatchId::from_bytes(bytes));
-        if number % 2 == 0 { batch.pause_port(&port("b")) } else { batch.unpause_port(&port("b")) }
+        if number.is_multiple_of(2) { batch.pause_port(&port("b")) } else { batch.unpause_port(&port("b")) }
     };
     let known = |bench: &Bench| bench.ledger.applied.len() as u64;
     // One is remembered already: what defined the ports.

@@ -102,3 +102,24 @@ fn whole_chunks_and_a_part_of_one_go_below_a_bound() {
         index.remove_below(9, 5, |_| panic!("there is no such family"));
     }
 }
+
+#[test]
+fn numbers_between_others_are_found_with_parts_and_without() {
+    for parts in [1, 2] {
+        let mut index = Index::default();
+        let mut keys = Vec::new();
+        for number in (100..2000).step_by(2).chain((101..2000).step_by(2)).chain(0..100) {
+            keys.extend((0..parts).map(|part| Key::new(0, number, part)));
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(index.put(*key, Place::new(at as u32, 16, 1)), None);
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(index.get(*key), Some(Place::new(at as u32, 16, 1)), "{key:?}");
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(index.remove(*key), Some(Place::new(at as u32, 16, 1)), "{key:?}");
+            assert_eq!(index.records(), (keys.len() - at - 1) as u64);
+        }
+    }
+}

@@ -20,8 +20,11 @@ fn names(disk: &FaultDisk, kind: &str) -> Vec<String> {
     disk.list().unwrap().into_iter().filter(|name| name.ends_with(kind)).collect()
 }
 
-/// Per segment what it is, and the sums.
-fn figures(journal: &Journal) -> (Vec<(u32, u64, u64, u64)>, [u64; 3]) {
+/// Number, end, records and their bytes.
+type Figures = (u32, u64, u64, u64);
+
+/// Of each segment, and the sums.
+fn figures(journal: &Journal) -> (Vec<Figures>, [u64; 3]) {
     let live = journal.live();
     let segments = live.segments();
     let segments = segments.map(|(number, one)| (number, one.end, one.records, one.live_bytes)).collect();
@@ -493,6 +496,8 @@ fn a_missing_segment_and_missing_groups_are_told() {
     let lost: Vec<u64> = (0..200).filter(|number| !left(*number)).collect();
     assert_eq!(lost, [53, 54]);
     assert!(journal.damage().iter().any(|one| one.file == FIRST && one.loss == Loss::Unknown));
+    let missing = |one: &Damage| one.what.ends_with("groups are missing before this segment");
+    assert!(journal.damage().iter().any(|one| missing(one) && one.file == "0000000000000002.seg"));
 }
 
 #[test]
@@ -518,6 +523,62 @@ fn a_torn_tail_is_as_long_as_what_was_dropped() {
     // What lies behind the last group and is none was never one.
     disk.change(FIRST, |bytes| bytes.resize(end + 500, 0xa5));
     assert_eq!(open(&disk).torn_tail(), None);
+}
+
+/// All of it is there but its header, as a power cut may leave it: whether it was ever finished nobody knows.
+#[test]
+fn a_last_group_without_its_header_does_not_count() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    apply_one(&journal, Key::new(1, 1, 0), 300);
+    let begin = disk.bytes(FIRST).len();
+    apply_one(&journal, Key::new(1, 2, 0), 300);
+    drop(journal);
+    let end = disk.bytes(FIRST).len();
+    disk.change(FIRST, |bytes| bytes[begin..begin + GROUP_HEADER_BYTES].fill(0));
+    let journal = open(&disk);
+    assert_eq!(contents(&journal).into_keys().collect::<Vec<_>>(), [Key::new(1, 1, 0)]);
+    assert_eq!(journal.damage(), []);
+    let tail = journal.torn_tail().unwrap();
+    assert_eq!((tail.offset, tail.bytes), (begin as u64, (end - begin) as u64));
+}
+
+/// A journal with two spare segments on a disk with no room for anything else.
+fn full_disk_with_spares() -> (FaultDisk, Journal) {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    for number in 0..300 {
+        apply_one(&journal, Key::new(1, number, 0), 1000);
+    }
+    let mut writes = WriteSet::default();
+    writes.delete_below(1, 300);
+    journal.apply(&writes, Durability::Flushed).unwrap();
+    assert_eq!(names(&disk, ".spare").len(), 3);
+    disk.set_capacity(disk.used());
+    (disk, journal)
+}
+
+#[test]
+fn a_full_disk_goes_on_in_the_segments_that_were_kept() {
+    let (disk, journal) = full_disk_with_spares();
+    apply_one(&journal, Key::new(2, 0, 0), 1000);
+    assert_eq!(names(&disk, ".spare").len(), 2);
+    let (disk, journal) = full_disk_with_spares();
+    journal.reserve(1004).unwrap();
+    assert_eq!(names(&disk, ".spare").len(), 2);
+    apply_one(&journal, Key::new(2, 0, 0), 1000);
+    assert_eq!(contents(&open(&disk)).len(), 1);
+}
+
+#[test]
+fn a_disk_that_fails_while_room_is_secured_is_no_full_one() {
+    let (disk, journal) = full_disk_with_spares();
+    // Too little to take the file system's word, and enough to go on here.
+    disk.set_capacity(disk.used() + 200 * 1024);
+    disk.plan(Plan::FailAt(disk.operations()));
+    assert_eq!(journal.reserve(1004).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(journal.reserve(1004).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(names(&disk, ".spare").len(), 3);
 }
 
 #[test]
