@@ -520,6 +520,10 @@ fn a_torn_tail_is_as_long_as_what_was_dropped() {
     assert_eq!(torn(&|bytes| bytes[end - 100] ^= 1), end - begin);
     assert_eq!(torn(&|bytes| bytes.truncate(end - 10)), end - 10 - begin);
     assert_eq!(torn(&|bytes| bytes[end - 100..].fill(0)), end - begin, "as its header says");
+    let empty = disk.crash(Keep::All);
+    empty.change(FIRST, |bytes| bytes.truncate(2 * SEGMENT_HEADER_BYTES));
+    let journal = open(&empty);
+    assert_eq!((journal.files()[0].used_bytes, journal.torn_tail()), (128, None));
     // What lies behind the last group and is none was never one.
     disk.change(FIRST, |bytes| bytes.resize(end + 500, 0xa5));
     assert_eq!(open(&disk).torn_tail(), None);
