@@ -1,13 +1,17 @@
 //! `cargo xtask mutants`: changes the ledger and the journal one small thing at a time and looks whether a test notices.
 //!
 //! What is changed and how it is tested stands in `.cargo/mutants.toml`. Outcomes are kept in the build folder from run
-//! to run: a later one tries what was not tried yet and what was missed, so that a long work can be done in pieces.
+//! to run: a later one tries what was not tried yet, what was missed and what changed, so that a long work can be done
+//! in pieces.
+
+mod mutant;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use self::mutant::Mutant;
 use crate::error::Error;
 use crate::proof;
 use crate::tools;
@@ -57,7 +61,7 @@ enum Outcome {
     Unviable,
 }
 
-/// By the mutant's name.
+/// By the mutant's key.
 type Outcomes = BTreeMap<String, Outcome>;
 
 fn shard(text: &str) -> Result<(usize, usize), String> {
@@ -70,15 +74,17 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
     tools::ensure_mutants(workspace)?;
     let folder = workspace.target().join("mutation");
     let all = list(workspace)?;
-    let known = all.iter().map(String::as_str).collect();
+    let known = all.iter().map(|mutant| mutant.key.as_str()).collect();
     let mut outcomes = read(&folder, &known);
     let wanted = select(&all, args, &outcomes);
     println!("{} mutants, {} of them to be tried now", all.len(), wanted.len());
     if !wanted.is_empty() {
+        begin(&folder, &outcomes, &wanted)?;
+        let names: Vec<&str> = wanted.iter().map(|mutant| mutant.name.as_str()).collect();
         // Exits with an error where one is missed, which is what the figures are for.
-        let tried = command(&wanted, args, &folder, workspace).run();
+        let tried = command(&names, args, &folder, workspace).run();
         outcomes = read(&folder, &known);
-        if wanted.iter().all(|name| !outcomes.contains_key(*name)) {
+        if wanted.iter().all(|mutant| !outcomes.contains_key(&mutant.key)) {
             return Err(tried.err().unwrap_or_else(|| Error::new("no mutant was tried")));
         }
     }
@@ -90,22 +96,24 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
         .map_err(|error| Error::new(format!("cannot write {}: {error}", page.display())))
 }
 
-fn list(workspace: &Workspace) -> Result<Vec<String>, Error> {
-    let text = workspace.cargo(["mutants", "--package", PACKAGE, "--list", "--colors", "never"]).stdout()?;
-    Ok(text.lines().map(str::to_owned).collect())
+fn list(workspace: &Workspace) -> Result<Vec<Mutant>, Error> {
+    let json = workspace.cargo(["mutants", "--package", PACKAGE, "--list", "--json"]).stdout()?;
+    mutant::read_all(&json, |file| {
+        fs::read_to_string(workspace.root().join(file))
+            .map_err(|error| Error::new(format!("cannot read {file}: {error}")))
+    })
 }
 
 /// Those asked for that are not caught yet and can be compiled.
-fn select<'a>(all: &'a [String], args: &Args, outcomes: &Outcomes) -> Vec<&'a str> {
+fn select<'a>(all: &'a [Mutant], args: &Args, outcomes: &Outcomes) -> Vec<&'a Mutant> {
     let (k, n) = args.shard.unwrap_or((0, 1));
-    let is_open = |name: &str| match outcomes.get(name) {
+    let is_open = |mutant: &&Mutant| match outcomes.get(&mutant.key) {
         None => !args.missed,
         Some(outcome) => *outcome == Outcome::Missed,
     };
-    let names = all.iter().map(String::as_str).enumerate();
-    let names = names.filter(|(index, _)| index % n == k).map(|(_, name)| name);
-    let of_file = |name: &&str| args.file.as_ref().is_none_or(|file| name.starts_with(&format!("{file}:")));
-    names.filter(of_file).filter(|name| is_open(name)).collect()
+    let of_shard = all.iter().enumerate().filter(|(index, _)| index % n == k).map(|(_, mutant)| mutant);
+    let of_file = |mutant: &&Mutant| args.file.as_ref().is_none_or(|file| mutant.file == *file);
+    of_shard.filter(of_file).filter(is_open).collect()
 }
 
 fn command(wanted: &[&str], args: &Args, folder: &Path, workspace: &Workspace) -> crate::workspace::Run {
@@ -141,29 +149,50 @@ fn kept(folder: &Path) -> PathBuf {
     folder.join("outcomes.txt")
 }
 
+/// The keys of the mutants that the last run tried, by the names that its lists have them under.
+fn keys(folder: &Path) -> PathBuf {
+    folder.join("keys.txt")
+}
+
+/// Keeps what is known so far, and makes room for the lists of a run of `wanted`. One that is broken off leaves them to
+/// the next one, whatever lines the sources have by then.
+fn begin(folder: &Path, outcomes: &Outcomes, wanted: &[&Mutant]) -> Result<(), Error> {
+    let failed = |path: &Path, error| Error::new(format!("cannot write {}: {error}", path.display()));
+    fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    write(folder, outcomes)?;
+    for (list, _) in LISTS {
+        let _ = fs::remove_file(folder.join("mutants.out").join(list));
+    }
+    let lines: String = wanted.iter().map(|mutant| format!("{}\t{}\n", mutant.name, mutant.key)).collect();
+    fs::write(keys(folder), lines).map_err(|error| failed(&keys(folder), error))
+}
+
 /// What earlier runs and the last one found, of the mutants that there still are.
 fn read(folder: &Path, known: &BTreeSet<&str>) -> Outcomes {
     let mut outcomes = Outcomes::new();
     for line in fs::read_to_string(kept(folder)).unwrap_or_default().lines() {
-        if let Some((outcome, name)) = line.split_once('\t')
+        if let Some((outcome, key)) = line.split_once('\t')
             && let Some((_, outcome)) = LISTS.iter().find(|(list, _)| *list == outcome)
         {
-            outcomes.insert(name.to_owned(), *outcome);
+            outcomes.insert(key.to_owned(), *outcome);
         }
     }
+    let keys = fs::read_to_string(keys(folder)).unwrap_or_default();
+    let keys: BTreeMap<&str, &str> = keys.lines().filter_map(|line| line.split_once('\t')).collect();
     for (list, outcome) in LISTS {
         let last = fs::read_to_string(folder.join("mutants.out").join(list)).unwrap_or_default();
-        outcomes.extend(last.lines().map(|name| (name.to_owned(), outcome)));
+        let tried = last.lines().filter_map(|name| keys.get(name));
+        outcomes.extend(tried.map(|key| ((*key).to_owned(), outcome)));
     }
-    outcomes.retain(|name, _| known.contains(name.as_str()));
+    outcomes.retain(|key, _| known.contains(key.as_str()));
     outcomes
 }
 
 fn write(folder: &Path, outcomes: &Outcomes) -> Result<(), Error> {
     let mut text = String::new();
-    for (name, outcome) in outcomes {
+    for (key, outcome) in outcomes {
         let list = LISTS.iter().find(|(_, known)| known == outcome).map_or("", |(list, _)| list);
-        let _ = writeln!(text, "{list}\t{name}");
+        let _ = writeln!(text, "{list}\t{key}");
     }
     fs::write(kept(folder), text)
         .map_err(|error| Error::new(format!("cannot write {}: {error}", kept(folder).display())))
@@ -195,35 +224,50 @@ mod tests {
         Args { shard, minutes: None, file: file.map(str::to_owned), missed }
     }
 
+    fn mutant(file: &str, line: u32) -> Mutant {
+        Mutant {
+            name: format!("{file}:{line}: x"),
+            file: file.to_owned(),
+            key: format!("key of {file} {line}"),
+        }
+    }
+
     #[test]
     fn what_is_caught_is_not_tried_again() {
-        let all = ["a.rs:1: x", "b.rs:1: x", "b.rs:2: x", "b.rs:3: x"].map(str::to_owned);
+        let all = [mutant("a.rs", 1), mutant("b.rs", 1), mutant("b.rs", 2), mutant("b.rs", 3)];
         let outcomes = Outcomes::from([
-            (all[1].clone(), Outcome::Caught),
-            (all[2].clone(), Outcome::Missed),
-            (all[3].clone(), Outcome::Unviable),
+            (all[1].key.clone(), Outcome::Caught),
+            (all[2].key.clone(), Outcome::Missed),
+            (all[3].key.clone(), Outcome::Unviable),
         ]);
-        assert_eq!(select(&all, &args(None, None, false), &outcomes), ["a.rs:1: x", "b.rs:2: x"]);
-        assert_eq!(select(&all, &args(Some((0, 2)), None, false), &outcomes), ["a.rs:1: x", "b.rs:2: x"]);
-        assert_eq!(select(&all, &args(Some((1, 2)), None, false), &outcomes), [""; 0]);
-        assert_eq!(select(&all, &args(None, Some("b.rs"), false), &outcomes), ["b.rs:2: x"]);
-        assert_eq!(select(&all, &args(None, None, true), &outcomes), ["b.rs:2: x"]);
+        assert_eq!(select(&all, &args(None, None, false), &outcomes), [&all[0], &all[2]]);
+        assert_eq!(select(&all, &args(Some((0, 2)), None, false), &outcomes), [&all[0], &all[2]]);
+        assert!(select(&all, &args(Some((1, 2)), None, false), &outcomes).is_empty());
+        assert_eq!(select(&all, &args(None, Some("b.rs"), false), &outcomes), [&all[2]]);
+        assert_eq!(select(&all, &args(None, None, true), &outcomes), [&all[2]]);
     }
 
     #[test]
     fn outcomes_are_kept_and_counted() {
         let folder = std::env::temp_dir().join(format!("pillarbox-mutants-{}", std::process::id()));
         fs::create_dir_all(folder.join("mutants.out")).unwrap();
-        let known = BTreeSet::from(["a", "b", "c", "d"]);
-        fs::write(folder.join("mutants.out/missed.txt"), "a\ngone\n").unwrap();
+        let (a, b, c, d) = (mutant("a", 1), mutant("b", 1), mutant("c", 1), mutant("d", 1));
+        let known = [&a, &b, &c, &d].map(|mutant| mutant.key.as_str()).into();
+        begin(&folder, &Outcomes::new(), &[&a, &mutant("gone", 1)]).unwrap();
+        fs::write(folder.join("mutants.out/missed.txt"), "a:1: x\ngone:1: x\nnever:1: x\n").unwrap();
         let first = read(&folder, &known);
-        assert_eq!(first, Outcomes::from([("a".to_owned(), Outcome::Missed)]));
-        write(&folder, &first).unwrap();
-        fs::write(folder.join("mutants.out/missed.txt"), "b\n").unwrap();
-        fs::write(folder.join("mutants.out/caught.txt"), "a\nc\n").unwrap();
-        fs::write(folder.join("mutants.out/unviable.txt"), "d\n").unwrap();
+        assert_eq!(first, Outcomes::from([(a.key.clone(), Outcome::Missed)]));
+        // By now another one has the name that `a` had.
+        let moved = Mutant { name: a.name.clone(), ..b.clone() };
+        begin(&folder, &first, &[&moved, &Mutant { name: "a:2: x".to_owned(), ..a.clone() }, &c, &d])
+            .unwrap();
+        assert_eq!(read(&folder, &known), first, "the lists of the run before are not read as this one's");
+        fs::write(folder.join("mutants.out/missed.txt"), "a:1: x\n").unwrap();
+        fs::write(folder.join("mutants.out/caught.txt"), "a:2: x\nc:1: x\n").unwrap();
+        fs::write(folder.join("mutants.out/unviable.txt"), "d:1: x\n").unwrap();
         let second = read(&folder, &known);
-        assert_eq!(second.get("a"), Some(&Outcome::Caught));
+        assert_eq!(second.get(&a.key), Some(&Outcome::Caught));
+        assert_eq!(second.get(&b.key), Some(&Outcome::Missed));
         assert!(
             figures(8, &second).contains("| 8 | 4 (50 %) | 2 | 0 | 1 | 1 | 66.7 % |"),
             "{}",

@@ -141,14 +141,4 @@ fn without(mut known: Vec<Range<u64>>, all: Range<u64>) -> Vec<Range<u64>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_missing_is_what_nobody_knows() {
-        let known = |ranges: &[(u64, u64)]| ranges.iter().map(|(from, to)| *from..*to).collect::<Vec<_>>();
-        assert_eq!(without(known(&[(4, 6), (1, 2), (5, 7)]), 1..10), known(&[(2, 4), (7, 10)]));
-        assert_eq!(without(known(&[]), 1..3), known(&[(1, 3)]));
-        assert_eq!(without(known(&[(1, 9)]), 1..3), known(&[]));
-    }
-}
+mod tests;

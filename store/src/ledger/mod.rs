@@ -26,6 +26,8 @@ mod queue;
 mod recover;
 mod settle;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

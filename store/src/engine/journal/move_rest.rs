@@ -238,3 +238,6 @@ pub(super) fn lives_at(live: &LiveMap, segment: u32, at: u64, entry: &TableEntry
     entry.kind == EntryKind::Put
         && live.place(entry.key).is_some_and(|place| place.segment == segment && place.at() == at)
 }
+
+#[cfg(test)]
+mod tests;

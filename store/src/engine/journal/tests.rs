@@ -1,6 +1,7 @@
 //! What only the journal promises: how it rolls, recycles, moves, and what it makes of crashes, damage and full
 //! disks.
 
+mod edges;
 pub(crate) mod fault_disk;
 
 use std::sync::atomic::{AtomicBool, Ordering};

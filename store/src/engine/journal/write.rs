@@ -322,8 +322,10 @@ impl Writer {
         if self.ballast.is_none() && self.has_room_for_ballast() {
             match self.make_ballast() {
                 Ok(ballast) => self.ballast = Some(ballast),
-                // Then there is none: it is no reason to refuse what there is room for.
-                Err(error) if is_full(&error) => {}
+                // Then there is none: it is no reason to refuse what there is room for, with what it took.
+                Err(error) if is_full(&error) => {
+                    let _ = self.disk.remove(&FileName::Spare(0).to_string());
+                }
                 Err(error) => return Err(self.poison(Error::io("put room aside for a full disk", error))),
             }
         }

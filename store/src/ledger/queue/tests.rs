@@ -40,4 +40,7 @@ fn takes_little_more_than_its_numbers() {
     assert!(room <= 1_000_000 + BLOCK_NUMBERS, "{room}");
     while queue.pop_front().is_some() {}
     assert!(queue.blocks.is_empty());
+    // Also from the other end: a block for each would be dear.
+    (0..10_000).for_each(|number| queue.push_front(number));
+    assert_eq!(queue.blocks.len(), 10_000_usize.div_ceil(BLOCK_NUMBERS));
 }

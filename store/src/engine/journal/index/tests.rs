@@ -80,3 +80,48 @@ fn ascending_numbers_fill_their_chunks_and_survivors_cost_little() {
     }
     assert!(bytes(&index) <= 64 * index.records() as usize, "{} bytes", bytes(&index));
 }
+
+#[test]
+fn whole_chunks_and_a_part_of_one_go_below_a_bound() {
+    for bound in [0, 1, 255, 256, 257, 700, 900, 999, 1000, 5000] {
+        let mut index = Index::default();
+        for number in 0..1000 {
+            index.put(Key::new(3, number, 0), Place::new(number as u32, 16, 1));
+        }
+        let mut removed = Vec::new();
+        index.remove_below(3, bound, |place| removed.push(u64::from(place.segment)));
+        assert_eq!(removed, (0..bound.min(1000)).collect::<Vec<_>>());
+        assert_eq!(index.records(), 1000 - bound.min(1000));
+        for number in 0..1000 {
+            let is_there = index.get(Key::new(3, number, 0)).is_some();
+            assert_eq!(is_there, number >= bound, "{number} below {bound}");
+        }
+        // What was removed can come again, before all that is left.
+        for number in (0..bound.min(1000)).rev() {
+            assert_eq!(index.put(Key::new(3, number, 0), Place::new(7, 16, 1)), None);
+        }
+        assert!((0..1000).all(|number| index.get(Key::new(3, number, 0)).is_some()));
+        index.remove_below(9, 5, |_| panic!("there is no such family"));
+    }
+}
+
+#[test]
+fn numbers_between_others_are_found_with_parts_and_without() {
+    for parts in [1, 2] {
+        let mut index = Index::default();
+        let mut keys = Vec::new();
+        for number in (100..2000).step_by(2).chain((101..2000).step_by(2)).chain(0..100) {
+            keys.extend((0..parts).map(|part| Key::new(0, number, part)));
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(index.put(*key, Place::new(at as u32, 16, 1)), None);
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(index.get(*key), Some(Place::new(at as u32, 16, 1)), "{key:?}");
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(index.remove(*key), Some(Place::new(at as u32, 16, 1)), "{key:?}");
+            assert_eq!(index.records(), (keys.len() - at - 1) as u64);
+        }
+    }
+}

@@ -60,6 +60,7 @@ struct State {
     plan: Plan,
     operations: u64,
     renames: u64,
+    asked: u64,
     capacity: usize,
 }
 
@@ -74,8 +75,9 @@ impl FaultDisk {
 
     fn with(names: BTreeMap<String, Arc<Mutex<Bytes>>>) -> Self {
         let synced_names = names.clone();
+        let plan = Plan::Nothing;
         let state =
-            State { names, synced_names, plan: Plan::Nothing, operations: 0, renames: 0, capacity: 1 << 30 };
+            State { names, synced_names, plan, operations: 0, renames: 0, asked: 0, capacity: 1 << 30 };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -98,6 +100,11 @@ impl FaultDisk {
 
     pub(crate) fn renames(&self) -> u64 {
         self.state().renames
+    }
+
+    /// How often anybody asked how much room there is.
+    pub(crate) fn asked(&self) -> u64 {
+        self.state().asked
     }
 
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
@@ -224,7 +231,10 @@ impl Disk for FaultDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let capacity = self.state().capacity;
+        let mut state = self.state();
+        state.asked += 1;
+        let capacity = state.capacity;
+        drop(state);
         Ok(capacity.saturating_sub(self.used()) as u64)
     }
 }
