@@ -317,7 +317,9 @@ impl Recovery {
         self.applied_pages.sort_unstable();
         self.ledger.applied_pages = std::mem::take(&mut self.applied_pages).into();
         self.ledger.applied = HashMap::with_capacity(applied.len());
-        for (_, record) in applied {
+        // The oldest page may have some that are not remembered any more.
+        let forgotten = applied.len().saturating_sub(keys::applied::KEPT as usize);
+        for (_, record) in applied.into_iter().skip(forgotten) {
             if !crate::mutant::is("number-used-again") {
                 self.top = self.top.max(record.next_number);
             }

@@ -61,7 +61,7 @@ impl Left {
 
     /// A page with the outcome of one delivery after the other, each the `ordinal`-th of its message.
     fn page(mut self, page: u64, outcomes: &[(u64, u16)]) -> Self {
-        let mut rows = Vec::new();
+        let mut rows = keys::finished::Page::default();
         for (delivery, ordinal) in outcomes {
             let trace = Trace {
                 delivery: *delivery,
@@ -78,16 +78,18 @@ impl Left {
                 took_micros: 0,
                 reason: String::new(),
             };
-            keys::finished::push(&mut rows, &trace);
+            rows.push(&trace);
         }
-        keys::finished::write(&mut self.0, page, &rows);
+        rows.write(&mut self.0, page);
         self
     }
 
     fn applied(mut self, sequence: u64, first: u64, next_number: u64) -> Self {
         let id = BatchId::from_bytes([sequence as u8; 16]);
         let record = AppliedRecord { id, next_number, first, ops: 1, refusals: Vec::new() };
-        keys::applied::write(&mut self.0, sequence, &record);
+        let mut rows = keys::applied::Page::default();
+        rows.push(&record);
+        rows.write(&mut self.0, sequence);
         self
     }
 

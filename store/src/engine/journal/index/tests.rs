@@ -89,7 +89,7 @@ fn whole_chunks_and_a_part_of_one_go_below_a_bound() {
             index.put(Key::new(3, number, 0), Place::new(number as u32, 16, 1));
         }
         let mut removed = Vec::new();
-        index.remove_below(3, bound, |place| removed.push(u64::from(place.segment)));
+        index.remove_numbers(3, 0..bound, |place| removed.push(u64::from(place.segment)));
         assert_eq!(removed, (0..bound.min(1000)).collect::<Vec<_>>());
         assert_eq!(index.records(), 1000 - bound.min(1000));
         for number in 0..1000 {
@@ -101,7 +101,7 @@ fn whole_chunks_and_a_part_of_one_go_below_a_bound() {
             assert_eq!(index.put(Key::new(3, number, 0), Place::new(7, 16, 1)), None);
         }
         assert!((0..1000).all(|number| index.get(Key::new(3, number, 0)).is_some()));
-        index.remove_below(9, 5, |_| panic!("there is no such family"));
+        index.remove_numbers(9, 0..5, |_| panic!("there is no such family"));
     }
 }
 

@@ -110,7 +110,7 @@ fn a_journal_that_is_looked_at_takes_nothing_and_changes_nothing() {
     writes.delete(Key::new(1, 0, 0));
     let refused = journal.apply(&writes, Durability::Flushed).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Closed);
-    assert_eq!(journal.reserve(1).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(journal.reserve(1, 0).unwrap_err().kind(), ErrorKind::Closed);
     journal.close().unwrap();
     let after: Vec<_> = disk.list().unwrap().into_iter().map(|name| (disk.bytes(&name), name)).collect();
     assert!(before == after && disk.operations() == operations);
@@ -186,7 +186,7 @@ fn what_was_promised_fits_whatever_the_size_of_the_disk() {
         disk.set_capacity(capacity);
         let journal = open(&disk);
         let mut stored = 0;
-        while journal.reserve(60_004).is_ok() {
+        while journal.reserve(60_004, 0).is_ok() {
             apply_one(&journal, Key::new(1, stored, 0), 60_000);
             stored += 1;
             assert!(stored * 60_000 < capacity as u64);
@@ -196,17 +196,17 @@ fn what_was_promised_fits_whatever_the_size_of_the_disk() {
     let disk = FaultDisk::new();
     let journal = open(&disk);
     for _ in 0..1000 {
-        journal.reserve(1000).unwrap();
+        journal.reserve(1000, 0).unwrap();
     }
     assert_eq!(disk.asked(), 1);
     // No more than 64 MiB are promised on one word of it.
     for _ in 0..1000 {
-        journal.reserve(300_000).unwrap();
+        journal.reserve(300_000, 0).unwrap();
     }
     assert!((5..=7).contains(&disk.asked()), "asked {} times", disk.asked());
     let late = open(&disk);
     disk.set_capacity(0);
-    assert_eq!(late.reserve(1).unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(late.reserve(1, 0).unwrap_err().kind(), ErrorKind::Full);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_disk_that_has_room_again_is_no_longer_filled_with_zeros() {
     let journal = open_with(&disk, JournalConfig { spare_segments_max: 0, ..config() });
     disk.set_capacity(600 * 1024);
     let mut stored = 0;
-    while journal.reserve(1004).is_ok() {
+    while journal.reserve(1004, 0).is_ok() {
         apply_one(&journal, Key::new(1, stored, 0), 1000);
         stored += 1;
     }
@@ -226,7 +226,7 @@ fn a_disk_that_has_room_again_is_no_longer_filled_with_zeros() {
     assert!(is_filled(&journal), "room is secured on a full disk");
     disk.set_capacity(1 << 30);
     for number in 0..200 {
-        journal.reserve(1004).unwrap();
+        journal.reserve(1004, 0).unwrap();
         apply_one(&journal, Key::new(2, number, 0), 1000);
     }
     assert!(!is_filled(&journal));
@@ -568,7 +568,7 @@ fn a_full_disk_goes_on_in_the_segments_that_were_kept() {
     apply_one(&journal, Key::new(2, 0, 0), 1000);
     assert_eq!(names(&disk, ".spare").len(), 2);
     let (disk, journal) = full_disk_with_spares();
-    journal.reserve(1004).unwrap();
+    journal.reserve(1004, 0).unwrap();
     assert_eq!(names(&disk, ".spare").len(), 2);
     apply_one(&journal, Key::new(2, 0, 0), 1000);
     assert_eq!(contents(&open(&disk)).len(), 1);
@@ -580,8 +580,8 @@ fn a_disk_that_fails_while_room_is_secured_is_no_full_one() {
     // Too little to take the file system's word, and enough to go on here.
     disk.set_capacity(disk.used() + 200 * 1024);
     disk.plan(Plan::FailAt(disk.operations()));
-    assert_eq!(journal.reserve(1004).unwrap_err().kind(), ErrorKind::Unavailable);
-    assert_eq!(journal.reserve(1004).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(journal.reserve(1004, 0).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(journal.reserve(1004, 0).unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(names(&disk, ".spare").len(), 3);
 }
 
