@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use pillarbox_store::{
-    Attempt, Batch, BodyWriter, BoxConfig, BoxId, BoxStats, Clock, Committed, Committing, DeliveryDetail,
-    DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource, Lease, Leased, MessageBox,
-    MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want, Watch,
+    Answered, Attempt, Batch, BodyWriter, BoxConfig, BoxId, BoxStats, Clock, Committed, Committing,
+    DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource, Lease,
+    Leased, MessageBox, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want, Watch,
 };
 
 #[derive(Debug)]
@@ -129,6 +129,10 @@ impl Store for WatchedBox {
 
     async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
         self.real.body(id, fragment).await
+    }
+
+    async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
+        self.real.answer(id).await
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

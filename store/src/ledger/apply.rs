@@ -59,6 +59,7 @@ impl Ledger {
     pub(crate) fn end_group(&mut self, now: Timestamp, writes: &mut WriteSet) {
         self.flush_page(now, writes);
         self.forget_finished(now, writes);
+        self.forget_answers(now, writes);
         let known = self.applied_order.len() as u64;
         if known > keys::applied::KEPT {
             for _ in keys::applied::KEPT..known {
@@ -141,9 +142,10 @@ impl Ledger {
     /// The delivery that an operation is about, if it can be applied.
     fn check_other(&self, op: &Op) -> Result<Option<u64>, Refusal> {
         match op {
-            Op::Delete { lease, .. } | Op::Resubmit { lease, .. } | Op::Suspend { lease, .. } => {
-                self.owned(lease).map(|_row| Some(lease.delivery.number()))
-            }
+            Op::Delete { lease, .. }
+            | Op::Respond { lease, .. }
+            | Op::Resubmit { lease, .. }
+            | Op::Suspend { lease, .. } => self.owned(lease).map(|_row| Some(lease.delivery.number())),
             Op::MoveToBackup { lease, .. } => {
                 self.check_move(lease).map(|_row| Some(lease.delivery.number()))
             }
@@ -184,6 +186,7 @@ impl Ledger {
     fn apply_other(&mut self, op: &Op, with: &mut Applying<'_>) -> Result<(), Refusal> {
         match op {
             Op::Delete { lease, attempt } => self.delete(lease, attempt.as_ref(), with),
+            Op::Respond { lease, answer, attempt } => self.respond(lease, answer, attempt.as_ref(), with),
             Op::Resubmit { lease, at, attempt, carried } => {
                 self.resubmit(lease, *at, attempt.as_ref(), carried, with)
             }

@@ -3,6 +3,7 @@
 //! Family numbers and layouts are persisted: never change or reuse one. Fixed fields are little endian and come
 //! first, so that recovery reads them without decoding the rest.
 
+pub(crate) mod answer;
 pub(crate) mod applied;
 pub(crate) mod attempt;
 pub(crate) mod delivery;
