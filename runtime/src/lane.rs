@@ -274,7 +274,8 @@ impl Lane {
     }
 }
 
-struct AbortOnDrop(AbortHandle);
+/// Ends a task with whoever waits for it.
+pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -25,6 +25,7 @@ mod runtime;
 mod settle;
 mod tasks;
 mod ticket;
+mod transact;
 mod wrap;
 
 #[cfg(test)]
@@ -36,3 +37,4 @@ pub use proxy::{CompletionBatch, CompletionError, ItemStatus, Proxy, ProxyError}
 pub use retry::RetryPolicy;
 pub use runtime::{Builder, Receipt, Runtime, SubmitError};
 pub use tasks::Tasks;
+pub use transact::TransactError;

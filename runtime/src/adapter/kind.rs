@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use pillarbox_store::{Clock, IdSource, PortName, Route};
 
 use super::{
-    BatchSender, BatchTransmitter, BlockingSender, SendError, Sender, Settings, SettingsError, Transmitter,
-    TransportInfo,
+    BatchSender, BatchTransmitter, BlockingSender, Requester, SendError, Sender, Settings, SettingsError,
+    TransactionalSender, Transmitter, TransportInfo,
 };
 use crate::wrap;
 
@@ -76,6 +76,18 @@ impl Adapter {
     #[must_use]
     pub fn batch_sender(sender: impl BatchSender) -> Self {
         Self::Batch(wrap::batch(sender))
+    }
+
+    /// An adapter that sends one message at a time and waits for its answer; many at once.
+    #[must_use]
+    pub fn requester(requester: impl Requester) -> Self {
+        Self::Batch(wrap::requester(requester))
+    }
+
+    /// An adapter that sends a batch in a transaction of the destination.
+    #[must_use]
+    pub fn transactional(sender: impl TransactionalSender) -> Self {
+        Self::Batch(wrap::transactional(sender))
     }
 
     /// An adapter that speaks the protocol, one message at a time.

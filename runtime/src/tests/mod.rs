@@ -1,6 +1,7 @@
 //! The runtime against a real box in memory, on one thread and in virtual time.
 
 mod drain;
+mod kinds;
 mod kit;
 mod ladder;
 mod lanes;
