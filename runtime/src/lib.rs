@@ -15,6 +15,7 @@ mod complete;
 mod core;
 mod dispatch;
 mod drain;
+mod dynamic;
 mod hand_over;
 mod lane;
 mod open;
@@ -32,6 +33,7 @@ mod wrap;
 mod tests;
 
 pub use drain::DrainReport;
+pub use dynamic::Directory;
 pub use port::{AdapterSource, LaneName, Port, PortStatus, RouteConfig, RouteStatus};
 pub use proxy::{CompletionBatch, CompletionError, ItemStatus, Proxy, ProxyError};
 pub use retry::RetryPolicy;

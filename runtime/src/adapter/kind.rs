@@ -17,6 +17,12 @@ pub trait AdapterKind: fmt::Debug + Send + Sync + 'static {
     /// Who it is.
     fn describe(&self) -> TransportInfo;
 
+    /// The setting that takes an address of a dynamic port ([`crate::Directory`]), with its URI prefix: `url` say.
+    /// Default none: the kind serves no addresses.
+    fn address_key(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Checks a route's settings (handler settings beneath them are merged in already). Pure: touches no file, no
     /// clock, no network, no environment.
     ///
