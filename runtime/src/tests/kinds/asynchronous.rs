@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use pillarbox_store::{Headers, Timestamp};
 
 use super::super::kit::{body, info};
 use super::world::{World, crashes, done, undisturbed};
@@ -80,4 +81,56 @@ async fn a_crash_repeats_what_an_asynchronous_adapter_had_sent_and_not_deleted()
     let crashes = crashes(make, &["a", "b", "c"]).await;
     let unrecorded: Vec<_> = crashes.iter().map(|crash| crash.wire.len() - done(&crash.stand)).collect();
     assert_eq!(unrecorded, [0, 0, 0, 0, 1, 2, 3, 1], "{crashes:?}");
+}
+
+/// Notes at its first attempt how far it came, and goes on from there.
+#[derive(Debug, Clone)]
+struct Resuming(World);
+
+impl Transport for Resuming {
+    fn describe(&self) -> TransportInfo {
+        info("resuming")
+    }
+}
+
+#[async_trait]
+impl TransportControl for Resuming {
+    async fn initialize(&self, proxy: Proxy) -> Result<(), SendError> {
+        self.0.keep(proxy);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Transmitter for Resuming {
+    async fn transmit(&self, message: Outgoing) -> Result<Transmitted, SendError> {
+        let carried = message.carried().get("offset").map_or_else(|| "0".to_owned(), ToString::to_string);
+        self.0.step(format!("transmit from {carried}")).await;
+        if carried == "7" {
+            self.0.send(&body(&message)).await;
+            return Ok(Transmitted::Sent);
+        }
+        let mut offset = Headers::default();
+        offset.set("offset", 7).unwrap();
+        let mut batch = self.0.proxy().batch().unwrap();
+        batch.resubmit_carrying(message, Timestamp::EPOCH, SendError::temporary("cut off at 7"), offset);
+        let _ends_with_the_world = batch.done().await;
+        Ok(Transmitted::Pending)
+    }
+}
+
+fn resuming(world: &World) -> Adapter {
+    Adapter::transmitter(Resuming(world.clone()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_survive_a_resubmit_and_a_crash() {
+    let (steps, _) = undisturbed(resuming, &["a"]).await;
+    let second = ["transmit from 7", "send a", "box: delete 1"];
+    assert_eq!(steps, [["transmit from 0", "box: resubmit 1"].as_slice(), &second].concat());
+    for crash in crashes(resuming, &["a"]).await {
+        let was_resubmitted = !["transmit from 0", "box: resubmit 1"].contains(&crash.before.as_str());
+        assert_eq!(crash.steps_at_end.len(), if was_resubmitted { 3 } else { 5 }, "{crash:?}");
+        assert!(crash.steps_at_end.ends_with(&second.map(str::to_owned)), "{crash:?}");
+    }
 }

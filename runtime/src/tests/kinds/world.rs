@@ -264,6 +264,8 @@ pub(super) struct Crash {
     pub(super) stand_at_end: Stand,
     /// What had been sent then.
     pub(super) wire_at_end: Vec<String>,
+    /// The steps of that life.
+    pub(super) steps_at_end: Vec<String>,
 }
 
 /// A crash before each step of a life, each followed by a life without. In any of them every message is delivered, and
@@ -279,7 +281,8 @@ pub(super) async fn crashes(make: Make, bodies: &[&str]) -> Vec<Crash> {
         lives.begin(None);
         lives.live(make).await;
         let (stand_at_end, wire_at_end) = (lives.stand().await, lives.world.wire());
-        let crash = Crash { before, stand, wire, prepared, stand_at_end, wire_at_end };
+        let steps_at_end = lives.world.steps();
+        let crash = Crash { before, stand, wire, prepared, stand_at_end, wire_at_end, steps_at_end };
         assert!(crash.stand_at_end.iter().all(|(state, _)| *state == DeliveryState::Done), "{crash:?}");
         for (body, (state, _)) in bodies.iter().zip(&crash.stand) {
             let count = |wire: &[String]| wire.iter().filter(|sent| sent == body).count();
