@@ -256,7 +256,7 @@ impl CompletionBatch {
     pub async fn done_in(self, transaction: Arc<dyn Transaction>) -> Result<(), TransactError> {
         let Self { core, items } = self;
         let is_sent = |(_, act): &(Outgoing, Act)| matches!(act, Act::Delete | Act::Respond(_));
-        if !items.iter().all(is_sent) || check_answers(&items).is_err() {
+        if items.is_empty() || !items.iter().all(is_sent) || check_answers(&items).is_err() {
             return Err(TransactError::NotSent);
         }
         let within = items.iter().map(|(message, _)| message.ticket.lane().timeout()).min();

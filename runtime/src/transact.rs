@@ -23,8 +23,9 @@ use crate::proxy::ItemStatus;
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum TransactError {
-    /// It has items other than deletions and answers. What failed is completed in an ordinary batch. Nothing was done,
-    /// the transaction goes on.
+    /// It has items other than deletions and answers, none at all, or answers larger together than
+    /// [`crate::CompletionBatch::ANSWER_BYTES_MAX`]. What failed is completed in an ordinary batch. Nothing was done, the
+    /// transaction goes on.
     #[error("only what was sent can be completed in a transaction")]
     NotSent,
     /// The transaction has ended, or is being ended, already. Nothing was done.

@@ -399,6 +399,8 @@ async fn what_failed_is_not_completed_in_a_transaction() {
     batch.fail(kept[1].clone(), SendError::temporary("no"));
     let ended = batch.done_in(driven.adapter.last()).await;
     assert!(matches!(ended, Err(TransactError::NotSent)));
+    let nothing = driven.delete_in(&driven.adapter.last(), &[]).await;
+    assert!(matches!(nothing, Err(TransactError::NotSent)));
     assert_eq!(driven.states(), [DeliveryState::Leased; 2]);
     driven.delete_in(&driven.adapter.last(), &kept).await.unwrap();
     assert_eq!(driven.states(), [DeliveryState::Done; 2]);
