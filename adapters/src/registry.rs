@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pillarbox_runtime::adapter::{AdapterKind, Settings, SettingsError};
-use pillarbox_runtime::{AdapterSource, RouteConfig};
+use pillarbox_runtime::{AdapterSource, Directory, RouteConfig};
 
 /// A table from a kind's name to the kind.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,16 @@ impl Registry {
         let kind = self.get(kind)?;
         let checked = kind.check(settings)?;
         Ok(RouteConfig::new(AdapterSource::Checked(checked.into(), kind.describe())))
+    }
+
+    /// What a dynamic port sends by: every kind that takes an address, each with the handler settings that `handlers`
+    /// gives for its name.
+    #[must_use]
+    pub fn directory(&self, handlers: impl Fn(&str) -> Settings) -> Directory {
+        let add = |directory: Directory, (name, kind): (&&'static str, &Arc<dyn AdapterKind>)| {
+            directory.with(Arc::clone(kind), handlers(name))
+        };
+        self.0.iter().fold(Directory::new(), add)
     }
 
     /// Every kind, in order of name.

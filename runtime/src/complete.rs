@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pillarbox_store::{Batch, Committed, Error, ErrorKind, Headers, Lease, Op, OpResult, Refusal, Timestamp};
+use pillarbox_store::{
+    Answer, Batch, Committed, Error, ErrorKind, Headers, Lease, Op, OpResult, Refusal, Timestamp,
+};
 
 use crate::RetryPolicy;
 use crate::core::{Core, Phase};
@@ -17,6 +19,8 @@ use crate::ticket::Ticket;
 pub(crate) enum Act {
     /// It was sent.
     Delete,
+    /// It was sent, and this is the answer.
+    Respond(Answer),
     /// Send it again at a time, as the adapter wants it.
     Resubmit { at: Timestamp, fault: Fault, carried: Headers },
     /// Send it by the backup route.
@@ -25,8 +29,8 @@ pub(crate) enum Act {
     Suspend(Fault),
     /// It failed; the ladder decides.
     Fail(Fault),
-    /// Send it again as if nothing had been tried.
-    GiveBack,
+    /// Send it again as if nothing had been tried, not before this.
+    GiveBack(Timestamp),
 }
 
 /// A claimed ticket and what is to become of it.
@@ -88,12 +92,29 @@ pub(crate) async fn complete(core: &Core, items: &[Item]) -> Result<Vec<ItemStat
 }
 
 /// What became of one item.
-struct Settled {
-    status: ItemStatus,
+pub(crate) struct Settled {
+    pub(crate) status: ItemStatus,
     /// Whether the operation asked to park it.
     parks: bool,
     /// Whether the box knows of it. What failed while there was no room it does not.
     recorded: bool,
+}
+
+impl Settled {
+    pub(crate) fn is_applied(&self) -> bool {
+        self.status.is_applied()
+    }
+}
+
+/// How to commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// A full box is an error.
+    Once,
+    /// A full box is waited for.
+    Patient,
+    /// So too, and one refusal voids all.
+    AllOrNone,
 }
 
 /// Settles claimed tickets on the engine's own account: an error leaves them to the end of their leases.
@@ -120,22 +141,34 @@ fn abandon(items: &[Item], error: &Error) {
 /// history would only take more room.
 async fn commit(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
     let all: Vec<&Item> = items.iter().collect();
-    match commit_once(core, &all, false).await {
+    match commit_once(core, &all, Manner::Once).await {
         Err(error) if error.kind() == ErrorKind::Full => {}
         settled => return settled,
     }
-    let (sent, failed): (Vec<&Item>, Vec<&Item>) =
-        all.iter().partition(|item| matches!(item.act, Act::Delete));
-    let recording =
-        async { if sent.is_empty() { Ok(Vec::new()) } else { commit_once(core, &sent, true).await } };
+    let of = |wanted: fn(&Act) -> bool| -> Vec<&Item> {
+        all.iter().copied().filter(|item| wanted(&item.act)).collect()
+    };
+    let sent = of(|act| matches!(act, Act::Delete));
+    let answered = of(|act| matches!(act, Act::Respond(_)));
+    let failed = of(|act| !matches!(act, Act::Delete | Act::Respond(_)));
+    // Apart: a deletion makes the room that an answer needs.
+    let recording = async {
+        Ok::<_, Error>((commit_patiently(core, &sent).await?, commit_patiently(core, &answered).await?))
+    };
     let (recorded, ()) = tokio::join!(recording, give_back_unrecorded(core, &failed));
-    let mut recorded = recorded?.into_iter();
+    let (sent, answered) = recorded?;
+    let (mut sent, mut answered) = (sent.into_iter(), answered.into_iter());
     let unrecorded = || Settled { status: ItemStatus::Applied, parks: false, recorded: false };
     let settled = |item: &Item| match item.act {
-        Act::Delete => recorded.next().unwrap_or_else(unrecorded),
+        Act::Delete => sent.next().unwrap_or_else(unrecorded),
+        Act::Respond(_) => answered.next().unwrap_or_else(unrecorded),
         _ => unrecorded(),
     };
     Ok(items.iter().map(settled).collect())
+}
+
+async fn commit_patiently(core: &Core, items: &[&Item]) -> Result<Vec<Settled>, Error> {
+    if items.is_empty() { Ok(Vec::new()) } else { commit_once(core, items, Manner::Patient).await }
 }
 
 /// Gives failed messages back once the longest of their pauses is over. What is not charged cannot make its own pauses
@@ -166,8 +199,14 @@ async fn give_back_unrecorded(core: &Core, items: &[&Item]) {
     core.store.release(&leases);
 }
 
-/// Commits, waiting for room where `patient`. Not beyond the end of the first lease, nor beyond the drain's deadline.
-async fn commit_once(core: &Core, items: &[&Item], patient: bool) -> Result<Vec<Settled>, Error> {
+/// Commits the items, each sent, all or none of them. Nothing is concluded yet.
+pub(crate) async fn commit_all_or_none(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
+    let all: Vec<&Item> = items.iter().collect();
+    commit_once(core, &all, Manner::AllOrNone).await
+}
+
+/// Commits. Does not wait for room beyond the end of the first lease, nor beyond the drain's deadline.
+async fn commit_once(core: &Core, items: &[&Item], manner: Manner) -> Result<Vec<Settled>, Error> {
     let now = core.clock.now();
     let mut batch = Batch::new(core.ids.batch());
     let mut ends = None;
@@ -176,7 +215,10 @@ async fn commit_once(core: &Core, items: &[&Item], patient: bool) -> Result<Vec<
         let end = item.ticket.leased().ends;
         ends = Some(ends.map_or(end, |earliest: Timestamp| earliest.min(end)));
     }
-    let committed = if patient {
+    if manner == Manner::AllOrNone {
+        batch = batch.all_or_none();
+    }
+    let committed = if manner != Manner::Once {
         commit_with_patience(core, &batch, ends.unwrap_or_else(|| core.clock.steady())).await?
     } else {
         core.store.commit(&batch).await?
@@ -223,12 +265,17 @@ fn operation(core: &Core, item: &Item, now: Timestamp) -> Op {
     let failed = |fault: &Fault| Some(ticket.note(now, Some(fault.failure.clone())));
     match &item.act {
         Act::Delete => Op::Delete { lease, attempt: Some(ticket.note(now, None)) },
+        Act::Respond(answer) => {
+            Op::Respond { lease, answer: answer.clone(), attempt: Some(ticket.note(now, None)) }
+        }
         Act::Resubmit { at, fault, carried } => {
             Op::Resubmit { lease, at: *at, attempt: failed(fault), carried: carried.clone() }
         }
         Act::MoveToBackup(fault) => Op::MoveToBackup { lease, attempt: failed(fault) },
         Act::Suspend(fault) => Op::Suspend { lease, reason: fault.failure.text(), attempt: failed(fault) },
-        Act::GiveBack => Op::Resubmit { lease, at: now, attempt: None, carried: leased.carried.clone() },
+        Act::GiveBack(at) => {
+            Op::Resubmit { lease, at: now.max(*at), attempt: None, carried: leased.carried.clone() }
+        }
         Act::Fail(fault) => {
             let standing = Standing {
                 policy: ticket.lane().retry(),
@@ -251,15 +298,15 @@ fn operation(core: &Core, item: &Item, now: Timestamp) -> Op {
 }
 
 /// The end of an item whose commit stands.
-fn conclude(core: &Core, item: &Item, result: &Settled) {
+pub(crate) fn conclude(core: &Core, item: &Item, result: &Settled) {
     let ticket = &item.ticket;
     if result.status == ItemStatus::Applied {
         match &item.act {
             _ if !result.recorded => core.released.fetch_add(1, Ordering::Relaxed),
-            Act::GiveBack => core.released.fetch_add(1, Ordering::Relaxed),
+            Act::GiveBack(_) => core.released.fetch_add(1, Ordering::Relaxed),
             _ => core.completed.fetch_add(1, Ordering::Relaxed),
         };
-        if matches!(item.act, Act::Delete) {
+        if matches!(item.act, Act::Delete | Act::Respond(_)) {
             ticket.lane().delivered();
         }
     }
@@ -274,7 +321,8 @@ fn tell(act: &Act, result: &Settled) {
     }
     match act {
         Act::Delete => tracing::debug!("delivered"),
-        Act::GiveBack => tracing::debug!("given back unsent"),
+        Act::Respond(_) => tracing::debug!("delivered and answered"),
+        Act::GiveBack(_) => tracing::debug!("given back unsent"),
         Act::Suspend(fault) | Act::Resubmit { fault, .. } | Act::MoveToBackup(fault) | Act::Fail(fault) => {
             let error = fault.failure.text();
             if result.parks {

@@ -7,6 +7,7 @@ use pillarbox_store::{BoxId, Clock, IdSource, Store};
 use tokio::sync::Notify;
 
 use crate::tasks::{Gate, Tasks};
+use crate::transact::Transactions;
 
 /// How far a runtime is on its way to the end. Only ever advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +32,8 @@ pub(crate) struct Core {
     pub(crate) tasks: Tasks,
     /// Dispatchers and batches under way.
     pub(crate) flights: Arc<Gate>,
+    /// Transactions that adapters began and that have not ended.
+    pub(crate) transactions: Transactions,
     /// Deliveries that were settled with an outcome.
     pub(crate) completed: AtomicU64,
     /// Deliveries that were given back without one.
@@ -51,6 +54,7 @@ impl Core {
             ids,
             tasks: Tasks::new(),
             flights: Arc::default(),
+            transactions: Transactions::default(),
             completed: AtomicU64::new(0),
             released: AtomicU64::new(0),
             refused: AtomicU32::new(0),

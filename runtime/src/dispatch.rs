@@ -7,6 +7,7 @@ use pillarbox_store::{Want, Watch};
 use tokio::time::Instant;
 
 use crate::core::Phase;
+use crate::dynamic;
 use crate::hand_over::hand_over;
 use crate::lane::Lane;
 use crate::open::open;
@@ -69,6 +70,10 @@ async fn dispatch(lane: &Arc<Lane>) {
         if core.is(Phase::Draining) {
             lane.give_back(&leased);
             return;
+        }
+        if lane.addresses().is_some() {
+            core.tasks.spawn(dynamic::hand_over(Arc::clone(lane), leased, core.flights.enter()));
+            continue;
         }
         if lane.adapter().is_none() {
             // Opening may take long, and the leases' time counts from now: lease them again afterwards.

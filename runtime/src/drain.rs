@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::{Core, Phase};
+use crate::dynamic::Addresses;
 use crate::lane::Lane;
 use crate::port::LaneName;
 
@@ -57,7 +58,9 @@ async fn terminate(core: &Arc<Core>, lanes: &[Arc<Lane>], end: Instant) -> Vec<L
         let task = core.tasks.spawn(async move { adapter.terminate().await });
         Some((lane.name().clone(), task))
     };
-    let ending: Vec<_> = lanes.iter().filter_map(ending).collect();
+    let beneath = lanes.iter().filter_map(|lane| lane.addresses()).flat_map(Addresses::lanes);
+    let all: Vec<_> = lanes.iter().cloned().chain(beneath.map(|(_, lane)| lane)).collect();
+    let ending: Vec<_> = all.iter().filter_map(ending).collect();
     let mut late = Vec::new();
     for (name, mut task) in ending {
         match timeout_at(end, &mut task).await {

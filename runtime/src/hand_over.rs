@@ -10,13 +10,16 @@ use std::sync::{Arc, Weak};
 use pillarbox_store::{Lease, Leased};
 use tokio::time::Instant;
 
-use crate::adapter::{BatchTransmitter, Begun, Done, Outgoing, SendError, TransmitBatch, Transmitted};
+use crate::adapter::{
+    BatchTransmitter, Begun, Done, Outgoing, SendError, Transaction, TransmitBatch, Transmitted,
+};
 use crate::complete::{Act, Item, complete_or_abandon};
 use crate::core::Phase;
 use crate::lane::{CallFailed, Lane, panic_text};
 use crate::settle::Fault;
 use crate::tasks::Inside;
 use crate::ticket::{Group, Ticket};
+use crate::transact::{Joined, TransactError, transact};
 
 /// Hands leased messages over, all of one lane, and returns when each is settled.
 ///
@@ -29,13 +32,18 @@ pub(crate) async fn hand_over(lane: Arc<Lane>, mut leased: Vec<Leased>, inside: 
     };
     let why = match lane.call(deadline, begin(adapter)).await {
         Ok(Ok((batch, begun))) => {
-            let rest = leased.split_off(announced(&lane, begun).min(leased.len()));
+            let rest = leased.split_off(announced(&lane, &begun).min(leased.len()));
             if !rest.is_empty() {
                 let core = lane.core();
                 let another = boxed(Arc::clone(&lane), rest, core.flights.enter());
                 core.tasks.spawn(another);
             }
-            Flight::new(lane, leased, deadline).fly(batch).await;
+            let flight = Flight::new(lane, leased, deadline, begun.transaction);
+            let joined = flight.joined.clone();
+            flight.fly(batch).await;
+            if let Some(joined) = joined {
+                joined.roll_back_if_open().await;
+            }
             drop(inside);
             return;
         }
@@ -67,7 +75,7 @@ async fn begin(adapter: Arc<dyn BatchTransmitter>) -> Result<(Box<dyn TransmitBa
 }
 
 /// How many messages the batch takes.
-fn announced(lane: &Lane, begun: Begun) -> usize {
+fn announced(lane: &Lane, begun: &Begun) -> usize {
     if begun.messages_max == 0 {
         tracing::warn!(lane = %lane.name(), "the adapter's batch takes 0 messages; taken as 1");
     }
@@ -82,6 +90,8 @@ struct Flight {
     group: Arc<Group>,
     tickets: Vec<Arc<Ticket>>,
     deadline: Instant,
+    /// The transaction in which the batch is sent.
+    joined: Option<Arc<Joined>>,
 }
 
 /// What `transmit` said to the messages of a batch.
@@ -93,12 +103,18 @@ struct Collected {
 }
 
 impl Flight {
-    fn new(lane: Arc<Lane>, leased: Vec<Leased>, deadline: Instant) -> Self {
+    fn new(
+        lane: Arc<Lane>,
+        leased: Vec<Leased>,
+        deadline: Instant,
+        transaction: Option<Arc<dyn Transaction>>,
+    ) -> Self {
         let group = Arc::new(Group::default());
         let started = lane.core().clock.now();
         let ticket = |leased| Ticket::new(&lane, &group, leased, started);
         let tickets = leased.into_iter().map(ticket).collect();
-        Self { lane, group, tickets, deadline }
+        let joined = transaction.map(|transaction| Joined::new(lane.core(), transaction, lane.timeout()));
+        Self { lane, group, tickets, deadline, joined }
     }
 
     async fn fly(self, batch: Box<dyn TransmitBatch>) {
@@ -114,14 +130,43 @@ impl Flight {
             self.give_back();
             return self.settle_rest().await;
         };
-        match self.lane.call(self.deadline, batch.done(None)).await {
+        let confirm = self.joined.as_ref().map(|joined| joined.confirm(&self.lane));
+        match self.lane.call(self.deadline, batch.done(confirm)).await {
             Ok(Ok(done)) => {
-                let items = settled(done, collected.sent, items);
+                let (items, transacted) = settled(done, collected.sent, items, self.joined.is_some());
                 complete_or_abandon(self.lane.core(), &items).await;
+                self.transact(transacted).await;
                 self.settle_rest().await;
             }
             Ok(Err(error)) => self.fail_all(&Fault::from(&error), items).await,
             Err(failed) => self.ground(failed, items).await,
+        }
+    }
+
+    /// Ends the batch's transaction with what was sent in it.
+    async fn transact(&self, sent: Vec<Item>) {
+        let Some(joined) = self.joined.as_ref().filter(|_| !sent.is_empty()) else { return };
+        let tickets: Vec<_> = sent.iter().map(|item| Arc::clone(&item.ticket)).collect();
+        // In a task of its own: a batch that is cut off does not leave it half done.
+        let ending = self.lane.core().tasks.spawn(transact(Arc::clone(joined), sent)).await;
+        match ending.unwrap_or(Err(TransactError::Stopped)) {
+            Ok(()) => {}
+            Err(TransactError::NotPrepared(error)) => {
+                let fault = Fault::from(&error);
+                let failed: Vec<_> =
+                    tickets.into_iter().filter_map(|ticket| failed(ticket, fault.clone())).collect();
+                complete_or_abandon(self.lane.core(), &failed).await;
+            }
+            Err(TransactError::Uncommitted(error)) => self.lane.complains(error.to_failure().text()),
+            // None of them is at fault.
+            Err(_) => give_back(&self.lane, tickets.into_iter()),
+        }
+    }
+
+    /// Nothing that is undone by the adapter's fault may become visible once its messages are sent again.
+    async fn roll_back(&self) {
+        if let Some(joined) = &self.joined {
+            joined.roll_back_if_open().await;
         }
     }
 
@@ -141,6 +186,7 @@ impl Flight {
     }
 
     async fn fail_all(self, fault: &Fault, mut items: Vec<Item>) {
+        self.roll_back().await;
         let open = self.tickets.iter().filter_map(|ticket| failed(Arc::clone(ticket), fault.clone()));
         items.extend(open);
         complete_or_abandon(self.lane.core(), &items).await;
@@ -160,7 +206,7 @@ impl Flight {
     /// Waits until the adapter has completed the rest, up to the deadline; then the rest has failed.
     async fn settle_rest(self) {
         let fault = self.too_late();
-        let Self { lane, group, tickets, deadline } = self;
+        let Self { lane, group, tickets, deadline, joined } = self;
         // The adapter's clones alone keep a ticket alive from here: so the last one to be dropped is noticed.
         let pending: Vec<Weak<Ticket>> = tickets.iter().map(Arc::downgrade).collect();
         drop(tickets);
@@ -176,6 +222,9 @@ impl Flight {
                 give_back(&lane, open);
             } else if core.is(Phase::Cut) || (expired && !pillarbox_store::mutant::is("timeout-not-settled"))
             {
+                if let Some(joined) = &joined {
+                    joined.roll_back_if_open().await;
+                }
                 let late: Vec<_> = open.filter_map(|ticket| failed(ticket, fault.clone())).collect();
                 late.iter().for_each(|item| item.ticket.abort_worker());
                 complete_or_abandon(&core, &late).await;
@@ -219,8 +268,13 @@ async fn collect(lane: Arc<Lane>, mut batch: Box<dyn TransmitBatch>, tickets: Ve
     Collected { batch: Some(batch), sent, refused }
 }
 
-/// What a batch that is done says of its messages, added to what is known already.
-fn settled(done: Done, sent: Vec<Arc<Ticket>>, mut items: Vec<Item>) -> Vec<Item> {
+/// What a batch that is done says of its messages, added to what is known already; and what was sent in its transaction.
+fn settled(
+    done: Done,
+    sent: Vec<Arc<Ticket>>,
+    mut items: Vec<Item>,
+    in_transaction: bool,
+) -> (Vec<Item>, Vec<Item>) {
     let failures = done.failed.into_iter();
     if pillarbox_store::mutant::is("failures-lost") {
         items.extend(failures.map(|(message, _)| Item::new(message.ticket, Act::Delete)));
@@ -228,8 +282,12 @@ fn settled(done: Done, sent: Vec<Arc<Ticket>>, mut items: Vec<Item>) -> Vec<Item
         items.extend(failures.filter_map(|(message, error)| failed(message.ticket, Fault::from(&error))));
     }
     let delivered = sent.into_iter().filter(|ticket| ticket.claim());
-    items.extend(delivered.map(|ticket| Item::new(ticket, Act::Delete)));
-    items
+    let mut delivered: Vec<Item> = delivered.map(|ticket| Item::new(ticket, Act::Delete)).collect();
+    if in_transaction {
+        return (items, delivered);
+    }
+    items.append(&mut delivered);
+    (items, Vec::new())
 }
 
 fn failed(ticket: Arc<Ticket>, fault: Fault) -> Option<Item> {

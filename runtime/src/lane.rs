@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use pillarbox_store::{Lease, Leased, PortName, Route};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::RetryPolicy;
 use crate::adapter::{BatchTransmitter, TransportInfo};
 use crate::core::{Core, Phase};
+use crate::dynamic::Addresses;
 use crate::port::{AdapterSource, LaneName, RouteConfig, RouteStatus};
 
 /// How much longer a lease lasts than an attempt may take, so that the engine's own timeout is settled first.
@@ -40,6 +41,12 @@ pub(crate) struct Lane {
     announced: AtomicUsize,
     /// Whether `state` has some trouble: spares the lock where there is none.
     troubled: AtomicBool,
+    /// The addresses of a dynamic port.
+    addresses: Option<Addresses>,
+    /// The lane of the port, where this is the one of an address: every credit is one of that as well.
+    parent: Option<Weak<Lane>>,
+    /// Held while the adapter of an address is opened.
+    pub(crate) opening: tokio::sync::Mutex<()>,
     /// Wakes the dispatcher.
     pub(crate) nudge: Notify,
     state: Mutex<LaneState>,
@@ -89,12 +96,33 @@ impl Lane {
             } else {
                 config.in_flight
             }),
+            addresses: match &config.adapter {
+                AdapterSource::Dynamic(directory) => Some(Addresses::new(Arc::clone(directory))),
+                _ => None,
+            },
+            parent: None,
+            opening: tokio::sync::Mutex::default(),
             config,
             announced: AtomicUsize::new(usize::MAX),
             troubled: AtomicBool::new(false),
             nudge: Notify::new(),
             state: Mutex::default(),
         }
+    }
+
+    /// The lane of one address, beneath the port's.
+    pub(crate) fn beneath(parent: &Arc<Self>, config: RouteConfig) -> Self {
+        let LaneName { port, route } = parent.name.clone();
+        let lane = Self::new(&parent.core, port, route, parent.has_backup, config);
+        Self { parent: Some(Arc::downgrade(parent)), ..lane }
+    }
+
+    pub(crate) fn addresses(&self) -> Option<&Addresses> {
+        self.addresses.as_ref()
+    }
+
+    pub(crate) fn config(&self) -> &RouteConfig {
+        &self.config
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -152,11 +180,24 @@ impl Lane {
         debug_assert_eq!(taken, messages, "only the dispatcher takes credits");
     }
 
-    pub(crate) fn return_credits(&self, messages: usize) {
-        self.credits.add_permits(messages);
+    /// Takes as many credits as there are, up to so many.
+    pub(crate) fn try_take_credits(&self, messages: usize) -> usize {
+        let most = messages.min(self.credits.available_permits());
+        let permits = u32::try_from(most).ok().and_then(|most| self.credits.try_acquire_many(most).ok());
+        permits.map_or(0, |permits| {
+            permits.forget();
+            most
+        })
     }
 
-    fn in_flight(&self) -> usize {
+    pub(crate) fn return_credits(&self, messages: usize) {
+        self.credits.add_permits(messages);
+        if let Some(parent) = self.parent.as_ref().and_then(Weak::upgrade) {
+            parent.return_credits(messages);
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
         self.config.in_flight.saturating_sub(self.credits.available_permits())
     }
 
@@ -164,8 +205,13 @@ impl Lane {
     pub(crate) fn give_back(&self, leased: &[Leased]) {
         let leases: Vec<Lease> = leased.iter().map(|leased| leased.lease).collect();
         self.core.store.release(&leases);
-        self.return_credits(leased.len());
-        self.core.released.fetch_add(leased.len() as u64, Ordering::Relaxed);
+        self.never_sent(leased.len());
+    }
+
+    /// Messages that were never handed out are with the box again.
+    pub(crate) fn never_sent(&self, messages: usize) {
+        self.return_credits(messages);
+        self.core.released.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
     /// Calls into the adapter in a task of its own, until `deadline` or the runtime's end.
@@ -264,17 +310,26 @@ impl Lane {
     pub(crate) fn status(&self) -> RouteStatus {
         let state = self.state();
         let trouble = state.stopped.as_ref().or(state.trouble.as_ref()).or(state.complaint.as_ref());
+        let beneath = self.addresses.as_ref().map(Addresses::lanes).unwrap_or_default();
+        let beneath: Vec<_> = beneath.into_iter().map(|(address, lane)| (address, lane.status())).collect();
+        let of_address = || {
+            let told = |(address, status): &(String, RouteStatus)| {
+                status.trouble.as_ref().map(|trouble| format!("{}: {trouble}", address.escape_debug()))
+            };
+            beneath.iter().find_map(told)
+        };
         RouteStatus {
             route: self.name.route,
             kind: self.info.kind,
-            open: state.adapter.is_some(),
+            open: state.adapter.is_some() || beneath.iter().any(|(_, status)| status.open),
             in_flight: self.in_flight(),
-            trouble: trouble.cloned(),
+            trouble: trouble.cloned().or_else(of_address),
         }
     }
 }
 
-struct AbortOnDrop(AbortHandle);
+/// Ends a task with whoever waits for it.
+pub(crate) struct AbortOnDrop(pub(crate) AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

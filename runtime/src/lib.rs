@@ -15,6 +15,7 @@ mod complete;
 mod core;
 mod dispatch;
 mod drain;
+mod dynamic;
 mod hand_over;
 mod lane;
 mod open;
@@ -25,14 +26,17 @@ mod runtime;
 mod settle;
 mod tasks;
 mod ticket;
+mod transact;
 mod wrap;
 
 #[cfg(test)]
 mod tests;
 
 pub use drain::DrainReport;
+pub use dynamic::Directory;
 pub use port::{AdapterSource, LaneName, Port, PortStatus, RouteConfig, RouteStatus};
 pub use proxy::{CompletionBatch, CompletionError, ItemStatus, Proxy, ProxyError};
 pub use retry::RetryPolicy;
 pub use runtime::{Builder, Receipt, Runtime, SubmitError};
 pub use tasks::Tasks;
+pub use transact::TransactError;

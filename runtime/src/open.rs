@@ -40,6 +40,9 @@ async fn opened(lane: Arc<Lane>) -> Result<Arc<dyn BatchTransmitter>, SendError>
             };
             settings.open(&context).await?
         }
+        AdapterSource::Dynamic(_) => {
+            return Err(SendError::temporary("a dynamic port has an adapter for each address only"));
+        }
     };
     let adapter = match adapter {
         Adapter::Batch(adapter) => adapter,

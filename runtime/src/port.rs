@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pillarbox_store::{PortName, Route};
 
-use crate::RetryPolicy;
 use crate::adapter::{Adapter, CheckedSettings, TransportInfo};
+use crate::{Directory, RetryPolicy};
 
 /// Where a route's adapter comes from.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub enum AdapterSource {
     /// Settings that an adapter is opened with, at the first message or when the runtime starts, as the adapter's
     /// capabilities say. Opened anew when that failed.
     Checked(Arc<dyn CheckedSettings>, TransportInfo),
+    /// The address on each message says which adapter sends it.
+    Dynamic(Arc<Directory>),
 }
 
 impl AdapterSource {
@@ -26,7 +28,14 @@ impl AdapterSource {
         match self {
             Self::Open(adapter) => adapter.describe(),
             Self::Checked(_, info) => info.clone(),
+            Self::Dynamic(_) => Directory::describe(),
         }
+    }
+}
+
+impl From<Directory> for AdapterSource {
+    fn from(directory: Directory) -> Self {
+        Self::Dynamic(Arc::new(directory))
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, Weak};
 
-use pillarbox_store::{Error, Headers, Refusal, Timestamp};
+use pillarbox_store::{Answer, Error, Headers, Refusal, Timestamp};
 
-use crate::adapter::{Outgoing, SendError};
+use crate::adapter::{Outgoing, SendError, Transaction, TransactionId};
 use crate::complete::{Act, Item, complete};
 use crate::core::{Core, Phase};
 use crate::lane::Lane;
 use crate::port::LaneName;
 use crate::settle::Fault;
 use crate::tasks::Tasks;
+use crate::transact::{Joined, TransactError, reopen, transact};
 
 /// Why the engine gives no completion batch.
 #[non_exhaustive]
@@ -30,6 +31,13 @@ pub enum CompletionError {
     /// messages: the engine sees to it that those whose outcome is not recorded are sent again.
     #[error("the box did not record the outcomes")]
     Store(#[source] Error),
+    /// The answers of the batch are larger together than [`CompletionBatch::ANSWER_BYTES_MAX`]. Nothing was recorded;
+    /// messages of which the adapter kept a clone are still its own. Answer them in several batches.
+    #[error("the answers have {bytes} bytes together, more than one batch takes")]
+    AnswersTooLarge {
+        /// How many bytes they have.
+        bytes: u64,
+    },
     /// The runtime ended while the outcomes were on their way: unknown whether they were recorded.
     #[error("the runtime has stopped")]
     Stopped,
@@ -103,6 +111,12 @@ impl Proxy {
         }
     }
 
+    /// A new name for a transaction at the destination.
+    #[must_use]
+    pub fn new_transaction(&self) -> TransactionId {
+        TransactionId::new(self.core.box_id, self.core.ids.batch())
+    }
+
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.core.tasks
     }
@@ -124,9 +138,20 @@ pub struct CompletionBatch {
 }
 
 impl CompletionBatch {
+    /// The most bytes that the answers of one batch may have together.
+    pub const ANSWER_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
     /// The destination has it.
     pub fn delete(&mut self, message: Outgoing) {
         self.items.push((message, Act::Delete));
+    }
+
+    /// The destination has it, and answered this. The delivery's end and the answer are recorded in one step, so neither
+    /// is there without the other. An answer that comes when the attempt's time was up is refused with `NotOwned` and
+    /// not kept: another attempt may be under way, and its answer counts. A destination that has nothing to say is
+    /// completed with [`CompletionBatch::delete`].
+    pub fn respond(&mut self, message: Outgoing, answer: Answer) {
+        self.items.push((message, Act::Respond(answer)));
     }
 
     /// It failed; another attempt on this route not before `at`, whatever the policy says. What earlier attempts
@@ -171,7 +196,7 @@ impl CompletionBatch {
 
     /// It was not tried, because the adapter is terminating, say: it is due again at once and no attempt is charged.
     pub fn give_back(&mut self, message: Outgoing) {
-        self.items.push((message, Act::GiveBack));
+        self.items.push((message, Act::GiveBack(Timestamp::EPOCH)));
     }
 
     /// Forgets every item; nothing has become of their messages.
@@ -201,21 +226,8 @@ impl CompletionBatch {
     /// A call that was polled once is carried out even if it is dropped; one that was never polled does nothing.
     pub async fn done(self) -> Result<Vec<ItemStatus>, CompletionError> {
         let Self { core, items } = self;
-        let mut claims = Vec::with_capacity(items.len());
-        let mut statuses = Vec::with_capacity(items.len());
-        let mut places = Vec::with_capacity(items.len());
-        for (place, (message, act)) in items.into_iter().enumerate() {
-            if message.ticket.claim() {
-                places.push(place);
-                claims.push(Item::new(message.ticket, act));
-                statuses.push(ItemStatus::Applied);
-            } else {
-                let twice = claims.iter().any(|claim| Arc::ptr_eq(&claim.ticket, &message.ticket));
-                let first = message.delivery();
-                let refusal = if twice { Refusal::Duplicate { first } } else { Refusal::NotOwned };
-                statuses.push(ItemStatus::Refused(refusal));
-            }
-        }
+        check_answers(&items)?;
+        let Claimed { claims, places, mut statuses } = Claimed::of(items);
         if claims.is_empty() {
             return Ok(statuses);
         }
@@ -230,6 +242,78 @@ impl CompletionBatch {
         }
         Ok(statuses)
     }
+
+    /// Ends a transaction at the destination together with the deliveries of this batch, which may hold only deletions
+    /// and answers: the transaction is prepared, then the box records every item in one step, then the transaction is
+    /// committed. Where one cannot be recorded none is, and the transaction is rolled back. What failed is completed in
+    /// an ordinary batch.
+    ///
+    /// # Errors
+    /// [`TransactError`] says how it ended instead, and whose the messages are.
+    ///
+    /// # Cancel
+    /// As [`CompletionBatch::done`].
+    pub async fn done_in(self, transaction: Arc<dyn Transaction>) -> Result<(), TransactError> {
+        let Self { core, items } = self;
+        let is_sent = |(_, act): &(Outgoing, Act)| matches!(act, Act::Delete | Act::Respond(_));
+        if items.is_empty() || !items.iter().all(is_sent) || check_answers(&items).is_err() {
+            return Err(TransactError::NotSent);
+        }
+        let within = items.iter().map(|(message, _)| message.ticket.lane().timeout()).min();
+        let joined = Joined::new(&core, transaction, within.unwrap_or_default());
+        let Claimed { claims, mut statuses, .. } = Claimed::of(items);
+        if statuses.iter().any(|status| !status.is_applied()) {
+            reopen(&claims);
+            joined.roll_back_if_open().await;
+            for status in statuses.iter_mut().filter(|status| status.is_applied()) {
+                *status = ItemStatus::Refused(Refusal::Voided);
+            }
+            return Err(TransactError::Refused(statuses));
+        }
+        let tasks = core.tasks.clone();
+        tasks.spawn(transact(joined, claims)).await.unwrap_or(Err(TransactError::Stopped))
+    }
+}
+
+/// The items of a batch, each claimed or refused.
+struct Claimed {
+    claims: Vec<Item>,
+    /// Where each claim stands in the batch.
+    places: Vec<usize>,
+    statuses: Vec<ItemStatus>,
+}
+
+impl Claimed {
+    fn of(items: Vec<(Outgoing, Act)>) -> Self {
+        let room = items.len();
+        let (mut claims, mut places, mut statuses) =
+            (Vec::<Item>::with_capacity(room), Vec::with_capacity(room), Vec::with_capacity(room));
+        for (place, (message, act)) in items.into_iter().enumerate() {
+            if message.ticket.claim() {
+                places.push(place);
+                claims.push(Item::new(message.ticket, act));
+                statuses.push(ItemStatus::Applied);
+            } else {
+                let twice = claims.iter().any(|claim| Arc::ptr_eq(&claim.ticket, &message.ticket));
+                let first = message.delivery();
+                let refusal = if twice { Refusal::Duplicate { first } } else { Refusal::NotOwned };
+                statuses.push(ItemStatus::Refused(refusal));
+            }
+        }
+        Self { claims, places, statuses }
+    }
+}
+
+fn check_answers(items: &[(Outgoing, Act)]) -> Result<(), CompletionError> {
+    let answer = |(_, act): &(Outgoing, Act)| match act {
+        Act::Respond(answer) => answer.bytes(),
+        _ => 0,
+    };
+    let bytes = items.iter().map(answer).sum();
+    if bytes > CompletionBatch::ANSWER_BYTES_MAX {
+        return Err(CompletionError::AnswersTooLarge { bytes });
+    }
+    Ok(())
 }
 
 async fn record(core: Arc<Core>, claims: Vec<Item>) -> Result<Vec<ItemStatus>, Error> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    Batch, Body, Clock, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId, OpResult,
-    PortName, PortSpec, Refusal, Route, Store, SystemClock,
+    Answered, Batch, Body, Clock, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId,
+    OpResult, PortName, PortSpec, Refusal, Route, Store, SystemClock,
 };
 
 use crate::core::{Core, Phase};
@@ -204,6 +204,22 @@ impl Runtime {
             }
             store.failed().map_or(Ok(()), Err)?;
         }
+    }
+
+    /// Returns once a delivery is done, suspended or terminated, and gives its answer; `None` where it ended without one,
+    /// the answer was forgotten, or the box does not know the delivery (any more). A suspended one may still be answered
+    /// once it is resumed: ask again then.
+    ///
+    /// # Errors
+    /// What the box says when it cannot be asked.
+    ///
+    /// # Cancel
+    /// A dropped call changes nothing: the answer stays in the box.
+    pub async fn answer(&self, delivery: DeliveryId) -> Result<Option<Answered>, Error> {
+        if self.outcome(delivery).await?.is_none() {
+            return Ok(None);
+        }
+        self.core.store.answer(delivery).await
     }
 
     /// A message without headers under a new id.

@@ -188,6 +188,9 @@ pub struct DeliveryView {
     pub reason: Option<String>,
     /// The body's length in bytes.
     pub body_bytes: u64,
+    /// The length in bytes of the answer that is kept with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_bytes: Option<u64>,
     /// The latest attempts, oldest first; only where one delivery or message is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<AttemptView>>,
@@ -207,6 +210,7 @@ impl From<&DeliveryInfo> for DeliveryView {
             finished: info.finished.map(show_time),
             reason: info.reason.clone(),
             body_bytes: info.body_len,
+            answer_bytes: info.answer_len,
             history: None,
         }
     }

@@ -1,7 +1,7 @@
 //! Batches: changes as a value, applied in one atomic and durable step.
 
 use crate::{
-    AttemptNote, BatchId, DeliveryId, Headers, Lease, Message, PortName, PortSpec, Refusal, Timestamp,
+    Answer, AttemptNote, BatchId, DeliveryId, Headers, Lease, Message, PortName, PortSpec, Refusal, Timestamp,
 };
 
 /// When [`crate::Store::commit`] may answer.
@@ -31,6 +31,16 @@ pub enum Op {
     Delete {
         /// The right to say so.
         lease: Lease,
+        /// The attempt that sent it.
+        attempt: Option<AttemptNote>,
+    },
+    /// It was sent and answered: the delivery is done, and the answer is kept with it, both or neither. See
+    /// [`crate::AnswerRetention`] for how long.
+    Respond {
+        /// The right to say so.
+        lease: Lease,
+        /// What the destination answered.
+        answer: Answer,
         /// The attempt that sent it.
         attempt: Option<AttemptNote>,
     },
@@ -155,6 +165,12 @@ impl Batch {
     /// Adds [`Op::Delete`].
     pub fn delete(mut self, lease: Lease, attempt: Option<AttemptNote>) -> Self {
         self.push(Op::Delete { lease, attempt });
+        self
+    }
+
+    /// Adds [`Op::Respond`].
+    pub fn respond(mut self, lease: Lease, answer: Answer, attempt: Option<AttemptNote>) -> Self {
+        self.push(Op::Respond { lease, answer, attempt });
         self
     }
 

@@ -219,6 +219,8 @@ pub struct DeliveryInfo {
     pub reason: Option<String>,
     /// The body's length in bytes.
     pub body_len: u64,
+    /// The length in bytes of the answer that is kept with it; `None` where none is.
+    pub answer_len: Option<u64>,
 }
 
 /// A delivery with its history.

@@ -6,6 +6,7 @@
 
 pub mod engine;
 
+mod answer;
 mod batch;
 mod clock;
 mod codec;
@@ -25,6 +26,7 @@ mod store;
 #[doc(hidden)]
 pub mod testing;
 
+pub use answer::{Answer, Answered};
 pub use batch::{Batch, Committed, Durability, Op, OpResult};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use delivery::{
@@ -36,6 +38,8 @@ pub use id::{BatchId, BoxId, DeliveryId, IdSource, MessageId};
 pub use lease::{Lease, Leased, Want};
 pub use message::{Body, FRAGMENT_BYTES, Fragments, HeaderValue, Headers, Message, Staged};
 pub use message_box::inspect;
-pub use message_box::{BodyWriter, BoxConfig, Committing, EngineKind, MessageBox, Retention};
+pub use message_box::{
+    AnswerRetention, BodyWriter, BoxConfig, Committing, EngineKind, MessageBox, Retention,
+};
 pub use port::{Counts, PortInfo, PortName, PortSpec};
 pub use store::{BoxStats, Filter, Store, Watch};

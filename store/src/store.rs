@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::{
-    Batch, BodyWriter, BoxId, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error,
-    Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Timestamp, Want,
+    Answered, Batch, BodyWriter, BoxId, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState,
+    Error, Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Timestamp, Want,
 };
 
 /// Which deliveries to list.
@@ -155,6 +155,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`Store::message`].
     async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error>;
+
+    /// What the destination answered to a delivery ([`crate::Op::Respond`]); `None` where no answer is kept: there is no
+    /// such delivery, it has not ended, it ended without an answer, or the answer was forgotten
+    /// ([`crate::AnswerRetention`]).
+    ///
+    /// # Errors
+    /// As [`Store::message`].
+    async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error>;
 
     /// A page of deliveries, in order of number.
     ///

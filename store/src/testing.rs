@@ -52,6 +52,7 @@ impl Form {
         Self::SledKey,
         #[cfg(feature = "sled")]
         Self::SledValue,
+        Self::Head(9),
     ];
 }
 

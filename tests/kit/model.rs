@@ -53,6 +53,8 @@ pub struct Model {
     pub ports: BTreeMap<PortName, ModelPort>,
     /// Its deliveries, ended ones included.
     pub deliveries: BTreeMap<DeliveryId, ModelDelivery>,
+    /// The bodies of the answers that it keeps.
+    pub answers: BTreeMap<DeliveryId, Vec<u8>>,
     /// The bodies of its messages.
     pub bodies: BTreeMap<MessageId, Vec<u8>>,
     applied: BTreeMap<BatchId, Vec<OpResult>>,
@@ -98,6 +100,7 @@ impl Model {
                 return self.submit(message, ports, *not_before, chosen);
             }
             Op::Delete { lease, .. }
+            | Op::Respond { lease, .. }
             | Op::Resubmit { lease, .. }
             | Op::MoveToBackup { lease, .. }
             | Op::Suspend { lease, .. } => {
@@ -105,6 +108,9 @@ impl Model {
                 let delivery = self.owned(lease)?;
                 delivery.lease = None;
                 delivery.committed = None;
+                if let Op::Respond { answer, .. } = op {
+                    self.answers.insert(lease.delivery(), answer.body().to_vec());
+                }
             }
             Op::Hold { .. } | Op::Resume { .. } | Op::Terminate { .. } => self.administer(op)?,
             Op::DefinePort { port, spec } => {
@@ -182,7 +188,7 @@ impl Model {
         }
         let delivery = self.owned(lease)?;
         match op {
-            Op::Delete { attempt, .. } => {
+            Op::Delete { attempt, .. } | Op::Respond { attempt, .. } => {
                 charge(delivery, attempt.as_ref(), AttemptOutcome::Delivered);
                 delivery.state = DeliveryState::Done;
             }

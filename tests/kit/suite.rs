@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    ATTEMPTS_KEPT, AttemptNote, Batch, Clock, DeliveryId, DeliveryState, Failure, Filter, Headers, IdSource,
-    Lease, Message, Op, PortName, PortSpec, Route, Store, Want,
+    ATTEMPTS_KEPT, Answer, AttemptNote, Batch, Clock, DeliveryId, DeliveryInfo, DeliveryState, Failure,
+    Filter, Headers, IdSource, Lease, Message, Op, PortName, PortSpec, Route, Store, Want,
 };
 use proptest::prelude::*;
 
@@ -67,7 +67,7 @@ fn draw() -> impl Strategy<Value = Draw> {
             .prop_map(|(ports, bytes, wait)| Draw::Submit(ports, bytes, wait)),
         5 => (0..3usize, 0..400usize).prop_map(|(port, bytes)| Draw::Submit(vec![port], bytes, None)),
         1 => any::<usize>().prop_map(Draw::SubmitAgain),
-        8 => (any::<usize>(), 0..4u8, 0..20u64, any::<bool>()).prop_map(|(l, how, s, c)| Draw::Settle(l, how, s, c)),
+        8 => (any::<usize>(), 0..5u8, 0..20u64, any::<bool>()).prop_map(|(l, how, s, c)| Draw::Settle(l, how, s, c)),
         3 => (any::<usize>(), 0..3u8).prop_map(|(delivery, how)| Draw::Administer(delivery, how)),
         1 => (0..4usize, 0..5u8).prop_map(|(port, how)| Draw::Port(port, how)),
     ]
@@ -180,14 +180,16 @@ impl Run {
             }
             Draw::Settle(place, how, seconds, charged) => {
                 let lease = *pick(&self.leases, place)?;
-                let failure = (how != 0).then(|| Failure::new(how == 3, vec![format!("error {seconds}")]));
+                let failure =
+                    (1..4).contains(&how).then(|| Failure::new(how == 3, vec![format!("error {seconds}")]));
                 let note = AttemptNote { started: now, took: Duration::from_micros(seconds), failure };
                 let attempt = charged.then_some(note);
                 match how {
                     0 => Op::Delete { lease, attempt },
                     1 => Op::Resubmit { lease, at: later(seconds), attempt, carried: Headers::default() },
                     2 => Op::MoveToBackup { lease, attempt },
-                    _ => Op::Suspend { lease, reason: format!("reason {seconds}"), attempt },
+                    3 => Op::Suspend { lease, reason: format!("reason {seconds}"), attempt },
+                    _ => Op::Respond { lease, answer: answer(seconds)?, attempt },
                 }
             }
             Draw::Administer(place, how) => {
@@ -281,6 +283,7 @@ impl Run {
             assert_eq!(info.due, waits.then_some(model.due));
             let parked = matches!(model.state, DeliveryState::Suspended | DeliveryState::Terminated);
             assert_eq!(info.reason, if parked { model.reason.clone() } else { None });
+            self.compare_answer(&info).await;
             let detail = self
                 .store
                 .delivery(info.id)
@@ -293,6 +296,21 @@ impl Run {
             let kept = model.history.len().saturating_sub(ATTEMPTS_KEPT as usize);
             assert_eq!(history, model.history[kept..]);
             self.compare_message(info.message).await;
+        }
+    }
+
+    async fn compare_answer(&self, info: &DeliveryInfo) {
+        let kept = self.model.answers.get(&info.id);
+        assert_eq!(info.answer_len, kept.map(|body| body.len() as u64));
+        let answered = self.store.answer(info.id).await.expect("a healthy box answers");
+        assert_eq!(
+            answered.as_ref().map(|answered| answered.answer.body().as_ref()),
+            kept.map(Vec::as_slice)
+        );
+        if let Some(answered) = answered {
+            assert_eq!((answered.delivery, answered.message), (info.id, info.message));
+            let bytes = i64::try_from(answered.answer.body().len()).expect("it is short");
+            assert_eq!(answered.answer.headers().get("bytes"), Some(&bytes.into()));
         }
     }
 
@@ -312,6 +330,7 @@ fn independent(batch: &Batch) -> bool {
     batch.ops().iter().all(|op| match op {
         Op::Submit { message, .. } => seen.insert(message.id.to_string()),
         Op::Delete { lease, .. }
+        | Op::Respond { lease, .. }
         | Op::Resubmit { lease, .. }
         | Op::MoveToBackup { lease, .. }
         | Op::Suspend { lease, .. } => seen.insert(lease.delivery().to_string()),
@@ -320,6 +339,12 @@ fn independent(batch: &Batch) -> bool {
         }
         _ => false,
     })
+}
+
+/// An answer in one piece or in several, with its length in a header.
+fn answer(seconds: u64) -> Option<Answer> {
+    let bytes = usize::try_from(seconds).ok()? * 40_000;
+    Answer::new(vec![(seconds % 251) as u8; bytes]).ok()?.header("bytes", i64::try_from(bytes).ok()?).ok()
 }
 
 fn pick<T>(from: &[T], place: usize) -> Option<&T> {

@@ -62,7 +62,11 @@ impl Plan {
         let days = if traces_kept { 10_000 } else { 1 };
         Self {
             ports,
-            retention: Retention { count, age: Duration::from_secs(days * 24 * 3600) },
+            retention: Retention {
+                count,
+                age: Duration::from_secs(days * 24 * 3600),
+                ..Retention::default()
+            },
             traces_kept,
             steps: random.random_range(20..=90),
             breaks: *pick(random, &[0, 4, 4, 10, 20]),

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pillarbox_store::{
-    Batch, BodyWriter, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error,
+    Answered, Batch, BodyWriter, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error,
     ErrorKind, Filter, Lease, Leased, MessageBox, MessageId, MessageInfo, Op, OpResult, PortInfo, PortName,
     Refusal, Route, Store, Timestamp, Want, Watch,
 };
@@ -32,7 +32,9 @@ impl Recorder {
                 body: self.world.body(message.id),
                 not_before: *not_before,
             },
-            Op::Delete { lease, attempt } => settle(lease, How::Delete, attempt.is_some()),
+            Op::Delete { lease, attempt } | Op::Respond { lease, attempt, .. } => {
+                settle(lease, How::Delete, attempt.is_some())
+            }
             Op::Resubmit { lease, at, attempt, .. } => settle(lease, How::Resubmit(*at), attempt.is_some()),
             Op::MoveToBackup { lease, attempt } => settle(lease, How::Backup, attempt.is_some()),
             Op::Suspend { lease, attempt, .. } => settle(lease, How::Suspend, attempt.is_some()),
@@ -153,6 +155,10 @@ impl Store for Recorder {
 
     async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
         self.inner.body(id, fragment).await
+    }
+
+    async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
+        self.inner.answer(id).await
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

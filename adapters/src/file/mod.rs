@@ -47,6 +47,10 @@ impl AdapterKind for FileKind {
         info(Mode::CreateNew)
     }
 
+    fn address_key(&self) -> Option<&'static str> {
+        Some("folder")
+    }
+
     fn check(&self, settings: &Settings) -> Result<Box<dyn CheckedSettings>, SettingsError> {
         Ok(Box::new(Checked(FileSettings::check(settings)?)))
     }

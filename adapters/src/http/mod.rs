@@ -47,6 +47,10 @@ impl AdapterKind for HttpKind {
         info(false)
     }
 
+    fn address_key(&self) -> Option<&'static str> {
+        Some("url")
+    }
+
     fn check(&self, settings: &Settings) -> Result<Box<dyn CheckedSettings>, SettingsError> {
         Ok(Box::new(Checked(HttpSettings::check(settings)?)))
     }

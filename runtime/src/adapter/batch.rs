@@ -1,10 +1,11 @@
 //! The protocol by which the engine hands messages to an adapter.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Outgoing, SendError, TransportControl};
+use super::{Outgoing, SendError, Transaction, TransportControl};
 
 /// What the adapter says to one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,19 +18,30 @@ pub enum Transmitted {
 
 /// What [`TransmitBatch::begin`] announces.
 ///
-/// A transaction that the engine is to join is announced here as well, once there are transacted sends.
 #[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Begun {
     /// The most messages this batch takes. 0 is taken as 1.
     pub messages_max: usize,
+    /// The transaction at the destination in which the batch is sent. Where there is one, the engine puts its own
+    /// deletion of what was answered with [`Transmitted::Sent`] into it, after `done` has returned; what was answered
+    /// with [`Transmitted::Pending`] the adapter completes in it, with [`crate::CompletionBatch::done_in`]. All of a batch
+    /// is answered in the same way. The engine rolls back what was not ended when every message has an outcome.
+    pub transaction: Option<Arc<dyn Transaction>>,
 }
 
 impl Begun {
     /// A batch of at most so many messages.
     #[must_use]
     pub const fn at_most(messages_max: usize) -> Self {
-        Self { messages_max }
+        Self { messages_max, transaction: None }
+    }
+
+    /// Announces the transaction in which the batch is sent.
+    #[must_use]
+    pub fn in_transaction(mut self, transaction: Arc<dyn Transaction>) -> Self {
+        self.transaction = Some(transaction);
+        self
     }
 }
 
@@ -45,7 +57,8 @@ pub struct Done {
 ///
 /// Given to [`TransmitBatch::done`] only for a batch that announced a transaction.
 pub trait CommitConfirm: fmt::Debug + Send {
-    /// The transaction has ended; must be called either way.
+    /// The transaction has ended; must be called either way, in [`Transaction::commit`] and [`Transaction::roll_back`]
+    /// say. A report that is never made, or that contradicts what the engine did, is shown with the route.
     fn confirm(self: Box<Self>, committed: bool);
 }
 

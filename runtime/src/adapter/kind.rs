@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use pillarbox_store::{Clock, IdSource, PortName, Route};
 
 use super::{
-    BatchSender, BatchTransmitter, BlockingSender, SendError, Sender, Settings, SettingsError, Transmitter,
-    TransportInfo,
+    BatchSender, BatchTransmitter, BlockingSender, Requester, SendError, Sender, Settings, SettingsError,
+    TransactionalSender, Transmitter, TransportInfo,
 };
 use crate::wrap;
 
@@ -16,6 +16,12 @@ use crate::wrap;
 pub trait AdapterKind: fmt::Debug + Send + Sync + 'static {
     /// Who it is.
     fn describe(&self) -> TransportInfo;
+
+    /// The setting that takes an address of a dynamic port ([`crate::Directory`]), with its URI prefix: `url` say.
+    /// Default none: the kind serves no addresses.
+    fn address_key(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Checks a route's settings (handler settings beneath them are merged in already). Pure: touches no file, no
     /// clock, no network, no environment.
@@ -76,6 +82,18 @@ impl Adapter {
     #[must_use]
     pub fn batch_sender(sender: impl BatchSender) -> Self {
         Self::Batch(wrap::batch(sender))
+    }
+
+    /// An adapter that sends one message at a time and waits for its answer; many at once.
+    #[must_use]
+    pub fn requester(requester: impl Requester) -> Self {
+        Self::Batch(wrap::requester(requester))
+    }
+
+    /// An adapter that sends a batch in a transaction of the destination.
+    #[must_use]
+    pub fn transactional(sender: impl TransactionalSender) -> Self {
+        Self::Batch(wrap::transactional(sender))
     }
 
     /// An adapter that speaks the protocol, one message at a time.

@@ -11,11 +11,22 @@
 //! | [`BatchTransmitter`] | `IBTBatchTransmitter` | gives the engine an empty [`TransmitBatch`] |
 //! | [`TransmitBatch`] | `IBTTransmitterBatch` | `begin`, `transmit`, `done`, `clear` |
 //! | [`Transmitter`] | `IBTTransmitter` | one message at a time |
-//! | [`Proxy`](crate::Proxy), [`CompletionBatch`](crate::CompletionBatch) | `IBTTransportProxy`, `IBTTransportBatch`, `IBTBatchCallBack` | delete, resubmit, move to backup, suspend; `done().await` gives every item's status |
-//! | [`CommitConfirm`] | `IBTDTCCommitConfirm` | how a transacted send ended |
+//! | [`Proxy`](crate::Proxy), [`CompletionBatch`](crate::CompletionBatch) | `IBTTransportProxy`, `IBTTransportBatch`, `IBTBatchCallBack` | delete, respond, resubmit, move to backup, suspend; `done().await` gives every item's status |
+//! | [`Transaction`], [`CommitConfirm`] | the distributed transaction, `IBTDTCCommitConfirm` | a transacted send, and how it ended |
 //!
-//! Most adapters need none of that: [`Sender`], [`BlockingSender`] and [`BatchSender`] are wrapped into the
-//! protocol by the runtime, and the failure ladder is applied for them.
+//! Most adapters need none of that: [`Sender`], [`BlockingSender`], [`BatchSender`], [`Requester`] and
+//! [`TransactionalSender`] are wrapped into the protocol by the runtime, and the failure ladder is applied for them.
+//!
+//! # The six kinds
+//!
+//! | kind | by | `transmit` answers | who ends the delivery | a crash may repeat |
+//! |---|---|---|---|---|
+//! | synchronous | [`Transmitter`] | `Sent` | the engine | the messages in flight |
+//! | asynchronous | [`Transmitter`] | `Pending` | the adapter, one or many in a completion batch | what was sent and not completed |
+//! | synchronous batch | [`BatchTransmitter`] | `Sent` | the engine, all of the batch in one step after `done` | a batch |
+//! | asynchronous batch | [`BatchTransmitter`] | `Pending` | the adapter | what was sent and not completed |
+//! | transactional asynchronous batch | [`BatchTransmitter`] with a [`Transaction`] | `Pending` | the adapter, in the transaction | nothing; it may leave a transaction prepared |
+//! | solicit-response | either | `Pending` | the adapter, with the answer in the same step | requests whose answer was not recorded |
 
 mod batch;
 mod error;
@@ -23,12 +34,14 @@ mod kind;
 mod outgoing;
 mod sender;
 mod settings;
+mod transaction;
 mod transport;
 
 pub use batch::{BatchTransmitter, Begun, CommitConfirm, Done, TransmitBatch, Transmitted, Transmitter};
 pub use error::{ErrorClass, SendError};
 pub use kind::{Adapter, AdapterKind, CheckedSettings, OpenContext};
 pub use outgoing::Outgoing;
-pub use sender::{BatchSender, BlockingSender, Sender};
+pub use sender::{BatchSender, BlockingSender, Requester, Sender, TransactionalSender};
 pub use settings::{HandlerSettings, SettingProblem, Settings, SettingsError};
+pub use transaction::{Transaction, TransactionId};
 pub use transport::{Capabilities, DoubleSafety, Transport, TransportControl, TransportInfo};

@@ -1,8 +1,9 @@
 //! The small traits on top of the protocol, for adapters that need no more.
 
 use async_trait::async_trait;
+use pillarbox_store::Answer;
 
-use super::{Outgoing, SendError, Transport};
+use super::{Outgoing, SendError, TransactionId, Transport};
 
 /// Sends one message without blocking the thread. The engine calls it for many messages at once, up to the route's
 /// `in_flight`.
@@ -45,6 +46,65 @@ pub trait BatchSender: Transport {
     /// Sends the messages and gives exactly one outcome for each, in their order. A message without an outcome
     /// counts as failed, a surplus outcome is ignored.
     async fn send_batch(&self, messages: &[Outgoing]) -> Vec<Result<(), SendError>>;
+
+    /// Called once at the end, when nothing is being sent any more.
+    async fn close(&self) {}
+}
+
+/// Sends one message and waits for the answer (solicit-response). The engine calls it for many messages at once, up to
+/// the route's `in_flight`.
+///
+/// The answer window is the route's `timeout`. What is not answered by then has failed and goes down the failure ladder;
+/// an answer that comes later is lost, and the next attempt's counts. So a destination may see a request twice: it
+/// recognises the repeat by the send key.
+#[async_trait]
+pub trait Requester: Transport {
+    /// Sends the message. `Ok` means that the destination has it: the delivery is done, and the answer, where there is
+    /// one, is kept with it ([`pillarbox_store::Store::answer`]). Both are recorded in one step.
+    ///
+    /// # Errors
+    /// It was not sent, or not answered as it should be; it goes down the failure ladder.
+    ///
+    /// # Cancel
+    /// As [`Sender::send`].
+    async fn request(&self, message: &Outgoing) -> Result<Option<Answer>, SendError>;
+
+    /// Called once at the end, when nothing is being sent any more.
+    async fn close(&self) {}
+}
+
+/// Sends many messages in one transaction of the destination, which ends as the box's record of their deliveries does:
+/// all of it or nothing, for as long as neither side crashes. For what a crash leaves see [`super::Transaction`].
+///
+/// Where a batch cannot be prepared, each of its messages is tried in a transaction of its own, so that one that the
+/// destination refuses costs the others nothing.
+#[async_trait]
+pub trait TransactionalSender: Transport {
+    /// The most messages of one transaction. Default 100.
+    fn messages_max(&self) -> usize {
+        100
+    }
+
+    /// Writes the messages in a transaction of this name and prepares it: durable, and seen by nobody yet.
+    ///
+    /// # Errors
+    /// It is not prepared. `roll_back` is called next; a message that was alone in it goes down the failure ladder.
+    ///
+    /// # Cancel
+    /// Dropped when the route's `timeout` has passed or the drain's deadline has come; `roll_back` is called next.
+    async fn prepare(&self, transaction: &TransactionId, messages: &[Outgoing]) -> Result<(), SendError>;
+
+    /// Commits what was prepared. Called once; the box has recorded the messages as delivered.
+    ///
+    /// # Errors
+    /// The destination may still hold it prepared; the error is shown with the route.
+    async fn commit(&self, transaction: &TransactionId) -> Result<(), SendError>;
+
+    /// Undoes the transaction, prepared or not, as far as it is known. Called once.
+    ///
+    /// # Errors
+    /// The destination may still hold it prepared; the error is logged.
+    async fn roll_back(&self, transaction: &TransactionId) -> Result<(), SendError>;
 
     /// Called once at the end, when nothing is being sent any more.
     async fn close(&self) {}

@@ -18,7 +18,7 @@ use crate::{Port, Proxy, RetryPolicy, RouteConfig, Runtime};
 
 /// tokio's virtual time as the box's.
 #[derive(Debug)]
-pub(super) struct TestClock(Instant);
+pub(super) struct TestClock(pub(super) Instant);
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {

@@ -1,6 +1,8 @@
 //! The runtime against a real box in memory, on one thread and in virtual time.
 
 mod drain;
+mod dynamic;
+mod kinds;
 mod kit;
 mod ladder;
 mod lanes;

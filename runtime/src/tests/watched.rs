@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use pillarbox_store::engine::Engine;
 use pillarbox_store::{
-    Attempt, Batch, BodyWriter, BoxConfig, BoxId, BoxStats, Clock, Committed, Committing, DeliveryDetail,
-    DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource, Lease, Leased, MessageBox,
-    MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want, Watch,
+    Answered, Attempt, Batch, BodyWriter, BoxConfig, BoxId, BoxStats, Clock, Committed, Committing,
+    DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource, Lease,
+    Leased, MessageBox, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want, Watch,
 };
 
 #[derive(Debug)]
@@ -30,6 +31,17 @@ pub(super) struct Inner {
     /// What every lease answers instead of working.
     pub(super) refuse_leases: Option<ErrorKind>,
     leases: BTreeMap<DeliveryId, Lease>,
+    /// Asked before each commit; where it says no, the commit fails and nothing is written.
+    pub(super) gate: Option<Gate>,
+}
+
+/// Something to ask before a commit.
+pub(super) struct Gate(pub(super) Box<dyn Fn(&Batch) -> bool + Send>);
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
 }
 
 /// A delivery, as the tests look at it.
@@ -47,6 +59,13 @@ impl WatchedBox {
         let committing = Committing::Inline;
         let config = BoxConfig { clock, ids: ids.clone(), committing, ..BoxConfig::in_memory() };
         Self { real: MessageBox::open(config).unwrap(), ids, inner: Mutex::default() }
+    }
+
+    /// A box over records that outlive it.
+    pub(super) fn over(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>, ids: IdSource) -> Self {
+        let committing = Committing::Inline;
+        let config = BoxConfig { clock, ids: ids.clone(), committing, ..BoxConfig::in_memory() };
+        Self { real: MessageBox::with_engine(engine, config).unwrap(), ids, inner: Mutex::default() }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -76,7 +95,8 @@ impl Store for WatchedBox {
     async fn commit(&self, batch: &Batch) -> Result<Committed, Error> {
         let refusal = {
             let mut inner = self.inner();
-            let refusal = inner.refuse_commits.pop();
+            let may = inner.gate.as_ref().is_none_or(|gate| (gate.0)(batch));
+            let refusal = if may { inner.refuse_commits.pop() } else { Some(ErrorKind::Unavailable) };
             if refusal.is_none() {
                 inner.commits.push(batch.ops().len());
             }
@@ -129,6 +149,10 @@ impl Store for WatchedBox {
 
     async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
         self.real.body(id, fragment).await
+    }
+
+    async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
+        self.real.answer(id).await
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

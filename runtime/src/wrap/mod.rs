@@ -5,7 +5,9 @@ mod batch;
 mod blocking;
 mod each;
 mod finish;
+mod request;
 mod sender;
+mod transact;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -14,8 +16,9 @@ use async_trait::async_trait;
 
 use crate::Proxy;
 use crate::adapter::{
-    BatchSender, BatchTransmitter, Begun, BlockingSender, CommitConfirm, Done, Outgoing, SendError, Sender,
-    TransmitBatch, Transmitted, Transmitter, Transport, TransportControl, TransportInfo,
+    BatchSender, BatchTransmitter, Begun, BlockingSender, CommitConfirm, Done, Outgoing, Requester,
+    SendError, Sender, TransactionalSender, TransmitBatch, Transmitted, Transmitter, Transport,
+    TransportControl, TransportInfo,
 };
 use crate::tasks::Gate;
 use finish::Finisher;
@@ -30,6 +33,14 @@ pub(crate) fn blocking(sender: impl BlockingSender) -> Arc<dyn BatchTransmitter>
 
 pub(crate) fn batch(sender: impl BatchSender) -> Arc<dyn BatchTransmitter> {
     Arc::new(Wrapped::new(batch::Together(Arc::new(sender))))
+}
+
+pub(crate) fn requester(requester: impl Requester) -> Arc<dyn BatchTransmitter> {
+    Arc::new(Wrapped::new(request::Asking(Arc::new(requester))))
+}
+
+pub(crate) fn transactional(sender: impl TransactionalSender) -> Arc<dyn BatchTransmitter> {
+    Arc::new(Wrapped::new(transact::InTransaction(Arc::new(sender))))
 }
 
 pub(crate) fn each(transmitter: Arc<dyn Transmitter>) -> Arc<dyn BatchTransmitter> {

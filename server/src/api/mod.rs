@@ -30,6 +30,8 @@ pub(crate) use submit::{HEADER_PREFIX, MESSAGE_ID, NOT_BEFORE};
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches read at once: together with [`BATCH_BYTES_MAX`] the bound of their memory.
 const BATCHES_AT_ONCE: usize = 4;
+/// Destinations' answers sent at once: each is in memory until its last piece is on its way.
+const ANSWERS_AT_ONCE: usize = 16;
 /// How long a client may take for the next bytes of a body.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -39,11 +41,17 @@ pub(crate) struct Api {
     service: Service,
     token: Option<Arc<Secret>>,
     batches: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
 }
 
 /// The API over a service; with a token, only for those who show it (save `/healthz`).
 pub fn router(service: Service, token: Option<Secret>) -> Router {
-    let api = Api { service, token: token.map(Arc::new), batches: Arc::new(Semaphore::new(BATCHES_AT_ONCE)) };
+    let api = Api {
+        service,
+        token: token.map(Arc::new),
+        batches: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
+        answers: Arc::new(Semaphore::new(ANSWERS_AT_ONCE)),
+    };
     let guarded = Router::new()
         .route("/v1/ports", get(query::ports))
         .route("/v1/ports/{port}/messages", post(submit::message))
@@ -54,6 +62,7 @@ pub fn router(service: Service, token: Option<Secret>) -> Router {
         .route("/v1/messages/{id}/body", get(query::body))
         .route("/v1/deliveries", get(query::deliveries))
         .route("/v1/deliveries/{id}", get(query::delivery))
+        .route("/v1/deliveries/{id}/answer", get(query::answer))
         .route("/v1/deliveries/{id}/resume", post(act::resume))
         .route("/v1/deliveries/{id}/terminate", post(act::terminate))
         .fallback(reply::no_such_route)

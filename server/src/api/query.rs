@@ -2,11 +2,13 @@
 
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pillarbox_store::{DeliveryId, DeliveryState, Filter, PortName};
+use futures_util::stream;
+use pillarbox_store::{Answered, DeliveryId, DeliveryState, FRAGMENT_BYTES, Filter, PortName};
 
-use super::{Api, reply};
+use super::{Api, HEADER_PREFIX, MESSAGE_ID, reply};
+use crate::config::values::show_time;
 use crate::problem::Problem;
 use crate::service::{PAGE_MAX, read_message_id};
 
@@ -43,6 +45,49 @@ pub(super) async fn deliveries(
 pub(super) async fn delivery(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
     let view = api.service.delivery(read_delivery_id(&id)?).await?;
     Ok(reply::json(StatusCode::OK, &view))
+}
+
+/// The response header that says when a destination's answer was recorded.
+const RECEIVED: HeaderName = HeaderName::from_static("x-pillarbox-received");
+
+pub(super) async fn answer(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id = read_delivery_id(&id)?;
+    let turn = api.answers.clone().acquire_owned().await.map_err(|_| Problem::draining())?;
+    let answered = api.service.answer(id).await?;
+    let mut headers = answer_headers(&answered);
+    let body = answered.answer.body().clone();
+    headers.push((header::CONTENT_LENGTH, HeaderValue::from(body.len())));
+    let pieces = stream::unfold((body, turn), |(mut rest, turn)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let piece = rest.split_to(rest.len().min(FRAGMENT_BYTES));
+        Some((Ok::<_, std::convert::Infallible>(piece), (rest, turn)))
+    });
+    let mut response = Body::from_stream(pieces).into_response();
+    response.headers_mut().extend(headers);
+    Ok(response)
+}
+
+/// An answer's headers as they go over HTTP: those of a message the other way round.
+fn answer_headers(answered: &Answered) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::new();
+    let mut put = |name: HeaderName, value: String| {
+        headers.extend(
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).ok().map(|value| (name, value)),
+        );
+    };
+    put(RECEIVED, show_time(answered.received));
+    put(HeaderName::from_static(MESSAGE_ID), answered.message.to_string());
+    let answer = answered.answer.headers();
+    let kind = answer.get(header::CONTENT_TYPE.as_str()).map(ToString::to_string);
+    put(header::CONTENT_TYPE, kind.unwrap_or_else(|| "application/octet-stream".to_owned()));
+    for (name, value) in answer.iter().filter(|(name, _)| *name != header::CONTENT_TYPE.as_str()) {
+        if let Ok(name) = HeaderName::try_from(format!("{HEADER_PREFIX}{name}")) {
+            put(name, value.to_string());
+        }
+    }
+    headers
 }
 
 pub(super) fn read_delivery_id(text: &str) -> Result<DeliveryId, Problem> {

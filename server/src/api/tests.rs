@@ -266,3 +266,39 @@ fn a_full_box_asks_to_come_back() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()[header::RETRY_AFTER], "5");
 }
+
+#[tokio::test]
+async fn an_answer_is_read_by_its_delivery() {
+    let (router, service) = open().await;
+    let request = Request::post("/v1/ports/orders/messages").body(Body::from("ask")).expect("a request");
+    let (_, bytes) = call(&router, request).await;
+    let taken: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let path = format!("/v1/deliveries/{}/answer", taken["delivery_id"]);
+    let (status, problem) = ask(&router, "GET", &path, "").await;
+    assert_eq!((status, &problem["state"]), (StatusCode::NOT_FOUND, &json!("ready")));
+    assert_eq!(problem["type"], "urn:pillarbox:problem:no-answer");
+
+    let body = vec![7; 600_000];
+    let answer = pillarbox_store::Answer::new(body.clone()).expect("short enough");
+    let answer = answer.header("content-type", "text/plain").and_then(|answer| answer.header("Status", 200));
+    service.answer_in_test("orders", answer.expect("headers")).await;
+    let request = Request::get(&path).body(Body::empty()).expect("a request");
+    let (response, bytes) = call(&router, request).await;
+    let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
+    assert_eq!((response.status(), bytes == body), (StatusCode::OK, true));
+    assert_eq!(header("content-type"), "text/plain");
+    assert_eq!(
+        (header("content-length"), header("x-pillarbox-h-status")),
+        ("600000".to_owned(), "200".to_owned())
+    );
+    assert_eq!(header("x-pillarbox-message-id"), taken["message_id"].as_str().expect("an id"));
+    assert!(header("x-pillarbox-received").ends_with('Z'));
+    let (_, delivery) = ask(&router, "GET", path.trim_end_matches("/answer"), "").await;
+    assert_eq!((&delivery["state"], &delivery["answer_bytes"]), (&json!("done"), &json!(600_000)));
+
+    let (status, problem) = ask(&router, "GET", "/v1/deliveries/99/answer", "").await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (StatusCode::NOT_FOUND, &json!("urn:pillarbox:problem:no-such-delivery"))
+    );
+}

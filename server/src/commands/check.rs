@@ -30,8 +30,9 @@ pub(super) fn run(global: &Global, config: &Config, output: Output) -> Result<()
 
 /// A report as JSON.
 pub(super) fn json(report: &Report, folder: &str) -> Value {
-    let Contents { records, bytes, messages, fragments, attempts, traces, batches, leftovers, .. } =
-        report.contents;
+    let Contents {
+        records, bytes, messages, fragments, attempts, traces, answers, batches, leftovers, ..
+    } = report.contents;
     let ports: Vec<PortView> = report.contents.ports.iter().map(PortView::from).collect();
     let files: Vec<Value> = report
         .files
@@ -57,6 +58,7 @@ pub(super) fn json(report: &Report, folder: &str) -> Value {
             "fragments": fragments,
             "attempts": attempts,
             "traces": traces,
+            "answers": answers,
             "batches": batches,
             "leftovers": leftovers,
             "ports": ports,
@@ -98,6 +100,7 @@ pub(super) fn text(report: &Report, folder: &str) -> String {
         ("pieces of long bodies", contents.fragments),
         ("failed attempts", contents.attempts),
         ("traces of ended deliveries", contents.traces),
+        ("answers", contents.answers),
         ("remembered batches", contents.batches),
         ("leftovers", contents.leftovers),
     ];

@@ -53,7 +53,7 @@ pub struct BoxSection {
     pub engine: EngineKind,
     /// `body_bytes_max`.
     pub body_bytes_max: u64,
-    /// `keep_finished`.
+    /// `keep_finished` and `keep_answers`.
     pub keep_finished: Retention,
     /// `segment_bytes`.
     pub segment_bytes: u64,
@@ -191,6 +191,19 @@ fn read_box(root: &mut Table<'_, '_>, problems: &mut Collector<'_>) -> BoxSectio
         }
         if let Some(age) = keep.take("age").and_then(|entry| entry.duration(problems)) {
             section.keep_finished.age = age;
+        }
+        keep.finish(problems);
+    }
+    if let Some(mut keep) = table.take("keep_answers").and_then(|entry| entry.table(problems)) {
+        let answers = &mut section.keep_finished.answers;
+        if let Some(count) = keep.take("count").and_then(|entry| entry.count(problems, 0..=u64::MAX)) {
+            answers.count = count;
+        }
+        if let Some(bytes) = keep.take("bytes").and_then(|entry| entry.bytes(problems)) {
+            answers.bytes = bytes;
+        }
+        if let Some(age) = keep.take("age").and_then(|entry| entry.duration(problems)) {
+            answers.age = age;
         }
         keep.finish(problems);
     }

@@ -83,6 +83,7 @@ engine = "sled"
 body_bytes_max = "64MiB"
 segment_bytes = 1048576
 keep_finished = { count = 10, age = "2 days" }
+keep_answers = { count = 20, bytes = "3MiB", age = "4h" }
 [server]
 listen = "0.0.0.0:80"
 token = "env:TOKEN"
@@ -111,6 +112,9 @@ fn a_whole_configuration_is_taken() {
     assert_eq!(config.mailbox.engine, EngineKind::Sled);
     assert_eq!(config.mailbox.body_bytes_max, 64 * 1024 * 1024);
     assert_eq!(config.mailbox.keep_finished.age, Duration::from_secs(2 * 86_400));
+    let answers = config.mailbox.to_box_config().retention.answers;
+    let expected = (20, 3 * 1024 * 1024, Duration::from_secs(4 * 3600));
+    assert_eq!((answers.count, answers.bytes, answers.age), expected);
     assert_eq!(config.server.token, Some(SecretRef::Env("TOKEN".to_owned())));
     assert_eq!(config.server.drain, Duration::from_secs(5));
     let port = config.ports.first().expect("a port");

@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use pillarbox_store::{Batch, DeliveryId, Filter, IdSource, MessageId, OpResult, PortName, Refusal, Store};
+use pillarbox_store::{
+    Answered, Batch, DeliveryId, DeliveryState, Filter, IdSource, MessageId, OpResult, PortName, Refusal,
+    Store,
+};
 
 use crate::problem::Problem;
 use crate::wire::{DeliveryPage, DeliveryView, Health, MessageView, PortList, PortView, RouteView};
@@ -181,6 +184,25 @@ impl Service {
     pub async fn delivery(&self, id: DeliveryId) -> Result<DeliveryView, Problem> {
         let detail = self.store.delivery(id).await?.ok_or_else(|| no_such_delivery(id))?;
         Ok(DeliveryView::from(&detail))
+    }
+
+    /// What the destination answered to a delivery.
+    ///
+    /// # Errors
+    /// The delivery is not known, no answer is kept, or it cannot be read.
+    pub async fn answer(&self, id: DeliveryId) -> Result<Answered, Problem> {
+        if let Some(answered) = self.store.answer(id).await? {
+            return Ok(answered);
+        }
+        let state = self.store.delivery(id).await?.ok_or_else(|| no_such_delivery(id))?.info.state;
+        let why = match state {
+            DeliveryState::Done => "it ended without an answer, or the answer is no longer kept",
+            DeliveryState::Terminated => "it was ended unsent",
+            DeliveryState::Suspended => "it is suspended; resume it, then ask again",
+            _ => "it has not ended yet; ask again later",
+        };
+        let detail = format!("there is no answer to the delivery {id}: {why}");
+        Err(Problem::new(404, "no-answer", "There is no answer", detail).with("state", state.as_str()))
     }
 
     /// Makes a suspended delivery ready again, or a waiting one due now.

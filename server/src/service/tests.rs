@@ -21,6 +21,24 @@ pub(crate) async fn service() -> Service {
     Service::new(Arc::new(store), ids, LIMIT)
 }
 
+impl Service {
+    /// Answers every ready message of a port, as an adapter would.
+    pub(crate) async fn answer_in_test(&self, port: &str, answer: pillarbox_store::Answer) {
+        let want = pillarbox_store::Want {
+            port: port.parse().expect("a name"),
+            route: pillarbox_store::Route::Primary,
+            limit: 10,
+            bytes_max: u64::MAX,
+            lease_for: std::time::Duration::from_secs(60),
+        };
+        let mut batch = Batch::new(self.ids.batch());
+        for leased in self.store.lease(&want).await.expect("it leases") {
+            batch = batch.respond(leased.lease, answer.clone(), None);
+        }
+        assert!(self.store.commit(&batch).await.expect("it is taken").all_applied());
+    }
+}
+
 fn to(port: &str, message_id: Option<MessageId>) -> Submission {
     Submission {
         port: port.parse().expect("a name"),

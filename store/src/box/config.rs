@@ -53,11 +53,32 @@ pub struct Retention {
     pub count: u64,
     /// At most so long. Default 7 days.
     pub age: Duration,
+    /// How long answers are kept.
+    pub answers: AnswerRetention,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { count: 100_000, age: Duration::from_secs(7 * 24 * 3600) }
+        let answers = AnswerRetention::default();
+        Self { count: 100_000, age: Duration::from_secs(7 * 24 * 3600), answers }
+    }
+}
+
+/// How long an answer is kept: until one of these bounds is passed or its delivery's trace goes, whichever is first. The
+/// oldest answer goes first, at the next commit of any batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerRetention {
+    /// At most so many. Default 10,000.
+    pub count: u64,
+    /// At most so many bytes of bodies. Default 1 GiB.
+    pub bytes: u64,
+    /// At most so long. Default 1 day.
+    pub age: Duration,
+}
+
+impl Default for AnswerRetention {
+    fn default() -> Self {
+        Self { count: 10_000, bytes: 1024 * 1024 * 1024, age: Duration::from_secs(24 * 3600) }
     }
 }
 

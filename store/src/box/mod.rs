@@ -32,11 +32,11 @@ use crate::engine::{Damage, Engine};
 use crate::ledger::{Ledger, Prepared};
 use crate::store::{Changes, Watch};
 use crate::{
-    Batch, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error, Filter, Lease,
-    Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
+    Answered, Batch, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error, Filter,
+    Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
 };
 use commit::Committer;
-pub use config::{BoxConfig, Committing, EngineKind, Retention};
+pub use config::{AnswerRetention, BoxConfig, Committing, EngineKind, Retention};
 pub use stage::BodyWriter;
 
 /// A durable box of messages over one engine: the implementation of [`Store`] for a single process.
@@ -205,6 +205,11 @@ impl Store for MessageBox {
     async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
         let _durable = self.shared().view.read().await;
         query::body(self.shared(), id, fragment)
+    }
+
+    async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
+        let _durable = self.shared().view.read().await;
+        query::answer(self.shared(), id)
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

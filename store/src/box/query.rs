@@ -1,14 +1,14 @@
 //! Questions about messages and deliveries: the ledger knows where they stand, the engine has the rest.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Shared, keys};
 use crate::engine::{Key, Record};
 use crate::ledger::{DeliveryRow, MessageRow};
 use crate::message_box::keys::finished::Trace;
 use crate::{
-    ATTEMPTS_KEPT, Attempt, AttemptOutcome, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error,
-    ErrorKind, Filter, MessageId, MessageInfo, PortName, Timestamp,
+    ATTEMPTS_KEPT, Answer, Answered, Attempt, AttemptOutcome, DeliveryDetail, DeliveryId, DeliveryInfo,
+    DeliveryState, Error, ErrorKind, Filter, Headers, MessageId, MessageInfo, PortName, Timestamp, codec,
 };
 
 const LIMIT_DEFAULT: usize = 100;
@@ -22,6 +22,7 @@ struct Known {
     row: DeliveryRow,
     message: MessageRow,
     port: PortName,
+    answer_len: Option<u64>,
 }
 
 pub(super) fn message(shared: &Shared, id: MessageId) -> Result<Option<MessageInfo>, Error> {
@@ -68,6 +69,36 @@ pub(super) fn body(shared: &Shared, id: MessageId, fragment: u32) -> Result<Opti
         None => return Ok(None),
     };
     Ok(shared.engine.get(key)?.map(|record| record.body))
+}
+
+pub(super) fn answer(shared: &Shared, id: DeliveryId) -> Result<Option<Answered>, Error> {
+    let number = id.number();
+    if shared.state().ledger.answer_len(number).is_none() {
+        return Ok(None);
+    }
+    let piece = |index| {
+        shared.engine.get(keys::answer::key(number, index))?.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "read an answer")
+                .with("delivery", id)
+                .with("piece", index)
+                .with("reason", "it is missing")
+        })
+    };
+    let first = piece(0)?;
+    let (fixed, headers) = keys::answer::read(&first.head)?;
+    let headers = headers.map_or_else(|| Ok(Headers::default()), codec::decode)?;
+    let pieces = keys::answer::pieces(fixed.body_len);
+    let body = if pieces == 1 {
+        first.body
+    } else {
+        let mut whole = BytesMut::from(first.body);
+        for index in 1..pieces {
+            whole.extend_from_slice(&piece(index)?.body);
+        }
+        whole.freeze()
+    };
+    let answer = Answer::kept(headers, body);
+    Ok(Some(Answered { delivery: id, message: fixed.message, received: fixed.received, answer }))
 }
 
 /// A page of deliveries in the making.
@@ -123,7 +154,7 @@ impl Page {
 fn know(ledger: &crate::ledger::Ledger, number: u64, row: DeliveryRow) -> Option<Known> {
     let message = *ledger.message(number - u64::from(row.ordinal))?;
     let port = ledger.port(row.port)?.record.name.clone();
-    Some(Known { id: DeliveryId::new(number), row, message, port })
+    Some(Known { id: DeliveryId::new(number), row, message, port, answer_len: ledger.answer_len(number) })
 }
 
 /// A record, or `None` where it is missing or damaged: what is left can still be shown, and the engine lists it.
@@ -150,6 +181,7 @@ fn detail(shared: &Shared, known: &Known) -> Result<DeliveryDetail, Error> {
         finished: None,
         reason: None,
         body_len: known.message.body_len,
+        answer_len: known.answer_len,
     };
     let mut attempts = if row.has_history() { history(shared, number, row.attempts)? } else { Vec::new() };
     if row.state.is_terminal() {

@@ -1,5 +1,6 @@
 //! The box as its callers see it, over the journal unless the test says otherwise.
 
+mod answers;
 mod every;
 mod faults;
 

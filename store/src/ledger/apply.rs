@@ -60,6 +60,7 @@ impl Ledger {
         self.flush_page(now, writes);
         self.forget_finished(now, writes);
         self.flush_applied(writes);
+        self.forget_answers(now, writes);
         let known = self.applied_order.len() as u64;
         for _ in keys::applied::KEPT..known {
             if let Some(id) = self.applied_order.pop_front() {
@@ -158,9 +159,10 @@ impl Ledger {
     /// The delivery that an operation is about, if it can be applied.
     fn check_other(&self, op: &Op) -> Result<Option<u64>, Refusal> {
         match op {
-            Op::Delete { lease, .. } | Op::Resubmit { lease, .. } | Op::Suspend { lease, .. } => {
-                self.owned(lease).map(|_row| Some(lease.delivery.number()))
-            }
+            Op::Delete { lease, .. }
+            | Op::Respond { lease, .. }
+            | Op::Resubmit { lease, .. }
+            | Op::Suspend { lease, .. } => self.owned(lease).map(|_row| Some(lease.delivery.number())),
             Op::MoveToBackup { lease, .. } => {
                 self.check_move(lease).map(|_row| Some(lease.delivery.number()))
             }
@@ -201,6 +203,7 @@ impl Ledger {
     fn apply_other(&mut self, op: &Op, with: &mut Applying<'_>) -> Result<(), Refusal> {
         match op {
             Op::Delete { lease, attempt } => self.delete(lease, attempt.as_ref(), with),
+            Op::Respond { lease, answer, attempt } => self.respond(lease, answer, attempt.as_ref(), with),
             Op::Resubmit { lease, at, attempt, carried } => {
                 self.resubmit(lease, *at, attempt.as_ref(), carried, with)
             }

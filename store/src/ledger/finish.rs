@@ -111,6 +111,7 @@ impl Ledger {
 
     fn forget_delivery(&mut self, number: u64, writes: &mut WriteSet) {
         let Some(row) = self.deliveries.remove(number) else { return };
+        self.forget_answer(number, writes);
         if let Some(port) = self.ports.get_mut(row.port as usize) {
             port.count(row.state, -1);
         }

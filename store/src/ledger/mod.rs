@@ -15,6 +15,7 @@
 //!      Ready, Scheduled, RetryWait, Suspended -- terminate --> Terminated
 //! ```
 
+mod answers;
 mod apply;
 mod deliveries;
 mod finish;
@@ -200,6 +201,7 @@ pub(crate) struct Ledger {
     finished: VecDeque<u64>,
     pages: VecDeque<Page>,
     retention: Retention,
+    answers: answers::Answers,
     applied: HashMap<BatchId, AppliedRecord>,
     applied_order: VecDeque<BatchId>,
     /// The sequence number of the oldest remembered batch.

@@ -112,6 +112,9 @@ impl Prepared {
         for op in &batch.ops {
             prepared.bytes += OP_BYTES;
             prepared.adds |= adds(op);
+            if let Op::Respond { answer, .. } = op {
+                prepared.bytes += answer.bytes();
+            }
             let Op::Submit { message, ports, not_before } = op else {
                 prepared.ops.push(PreparedOp::Other(op.clone()));
                 continue;
@@ -181,7 +184,14 @@ impl Prepared {
 }
 
 const fn adds(op: &Op) -> bool {
-    matches!(op, Op::Submit { .. } | Op::Resubmit { .. } | Op::MoveToBackup { .. } | Op::Suspend { .. })
+    matches!(
+        op,
+        Op::Submit { .. }
+            | Op::Respond { .. }
+            | Op::Resubmit { .. }
+            | Op::MoveToBackup { .. }
+            | Op::Suspend { .. }
+    )
 }
 
 fn prepare_body(body: &Body) -> Result<PreparedBody, Error> {

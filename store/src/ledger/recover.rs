@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::answers::FoundAnswers;
 use super::{DeliveryRow, Ledger, MessageRow, Page, PortState};
 use crate::engine::{Damage, Key, Loss};
 use crate::message_box::keys;
@@ -29,6 +30,7 @@ pub(crate) struct Recovery {
     applied: Vec<(u64, AppliedRecord)>,
     applied_pages: Vec<u64>,
     fragments: Vec<Key>,
+    pub(super) answers: FoundAnswers,
     pub(super) top: u64,
 }
 
@@ -99,6 +101,7 @@ impl Recovery {
                 self.applied.extend((number..).zip(rows));
             }
             keys::fragment::FAMILY => self.fragments.push(key),
+            keys::answer::FAMILY => self.answers.visit(key, head)?,
             other => {
                 return Err(Error::new(ErrorKind::Incompatible, "read the box")
                     .with("reason", "it has records of a later version")
@@ -155,6 +158,7 @@ impl Recovery {
         harm.ended = self.finish_ended();
         self.finish_history(&mut orphans);
         self.finish_fragments(&mut orphans);
+        self.finish_answers(&mut orphans);
         let gaps = self.finish_applied();
         if damages.iter().any(|damage| damage.loss != Loss::None) {
             self.park(damages, &mut harm);

@@ -220,7 +220,7 @@ fn a_ledger_built_anew_is_the_one_that_was() {
 #[test]
 fn traces_are_forgotten_past_their_age_and_their_ids_with_them() {
     let age = Duration::from_secs(10);
-    let mut bench = Bench::new(Retention { count: 1000, age });
+    let mut bench = Bench::new(Retention { count: 1000, age, ..Retention::default() });
     for (at, of) in [(0, 1), (5_000_000, 2)] {
         bench.now = at;
         let delivery = bench.submit(of, &["b"], 3);
@@ -254,7 +254,8 @@ fn traces_are_forgotten_past_their_age_and_their_ids_with_them() {
 
 #[test]
 fn as_many_traces_stay_as_the_retention_says() {
-    let mut bench = Bench::new(Retention { count: 3, age: Duration::from_secs(1000) });
+    let mut bench =
+        Bench::new(Retention { count: 3, age: Duration::from_secs(1000), ..Retention::default() });
     for of in 1..=8 {
         let delivery = bench.submit(of, &["b"], 0);
         let lease = bench.lease(&want("b"))[0];
@@ -276,7 +277,8 @@ fn as_many_traces_stay_as_the_retention_says() {
 
 #[test]
 fn a_long_group_of_outcomes_makes_several_pages() {
-    let mut bench = Bench::new(Retention { count: 60, age: Duration::from_secs(1000) });
+    let mut bench =
+        Bench::new(Retention { count: 60, age: Duration::from_secs(1000), ..Retention::default() });
     let mut all = bench.batch();
     for of in 1..=100 {
         all = with_submit(all, of, &["b"], None, Body::default());

@@ -84,6 +84,7 @@ fn info(state: DeliveryState, attempts: u32) -> DeliveryInfo {
         finished: None,
         reason: None,
         body_len: 1,
+        answer_len: None,
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Contents {
     pub attempts: u64,
     /// Traces of deliveries that have ended.
     pub traces: u64,
+    /// Answers.
+    pub answers: u64,
     /// Batches that are remembered.
     pub batches: u64,
     /// Records of bodies that were never submitted, and what is left of messages that are lost.
@@ -72,6 +74,8 @@ pub enum Loses {
     Attempt,
     /// Traces of deliveries that had ended.
     Traces,
+    /// The answer to a message.
+    Answer,
     /// That batches were applied: committed again, they are not recognised, though their messages are.
     Batches,
     /// A port's name: its deliveries wait.
@@ -92,6 +96,7 @@ impl Loses {
             Self::State => "delivery-state",
             Self::Attempt => "attempt",
             Self::Traces => "traces",
+            Self::Answer => "answer",
             Self::Batches => "batch-ids",
             Self::Port => "port",
             Self::BoxId => "box-id",

@@ -127,9 +127,12 @@ impl Survey {
                     None => finding.loses = Loses::Nothing,
                 }
             }
-            keys::delivery::FAMILY | keys::attempt::FAMILY => {
-                let is_state = key.family == keys::delivery::FAMILY;
-                finding.loses = if is_state { Loses::State } else { Loses::Attempt };
+            keys::delivery::FAMILY | keys::attempt::FAMILY | keys::answer::FAMILY => {
+                finding.loses = match key.family {
+                    keys::delivery::FAMILY => Loses::State,
+                    keys::attempt::FAMILY => Loses::Attempt,
+                    _ => Loses::Answer,
+                };
                 finding.deliveries = std::iter::once(key.number..key.number + 1).collect();
                 if let Some(message) = self.ledger.message_of(key.number) {
                     finding.message = self.ledger.message(message).map(|row| row.id);
@@ -249,6 +252,7 @@ impl Survey {
             fragments: count(keys::fragment::FAMILY),
             attempts: count(keys::attempt::FAMILY),
             traces: self.ledger.traces(),
+            answers: self.ledger.answers(),
             batches: self.ledger.remembered(),
             leftovers: self.orphans.len() as u64,
             ports,

@@ -4,6 +4,7 @@
 //! first, so that recovery reads them without decoding the rest. In pages of many small rows numbers are of variable
 //! length, and told as differences where they rise.
 
+pub(crate) mod answer;
 pub(crate) mod applied;
 pub(crate) mod attempt;
 pub(crate) mod delivery;

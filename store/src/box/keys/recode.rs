@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{applied, attempt, delivery, finished, message, meta, port, unknown};
+use super::{answer, applied, attempt, delivery, finished, message, meta, port, unknown};
 use crate::engine::{Write, WriteSet};
 use crate::{Error, codec};
 
@@ -39,6 +39,9 @@ pub(crate) fn head(family: u8, bytes: &[u8]) -> Result<Vec<u8>, Error> {
             applied::rows(bytes)?.iter().for_each(|row| page.push(row));
             page.write(&mut writes, 1);
         }
+        // A further piece has no head at all.
+        answer::FAMILY if bytes.is_empty() => {}
+        answer::FAMILY => return answer::recode(bytes),
         other => return Err(unknown("family", other)),
     }
     Ok(writes.iter().find_map(put_head).unwrap_or_default())

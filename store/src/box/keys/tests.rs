@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::engine::{Key, Write, WriteSet};
 use crate::{
-    Attempt, AttemptOutcome, BatchId, BoxId, DeliveryState, Failure, HeaderValue, Headers, MessageId,
+    Answer, Attempt, AttemptOutcome, BatchId, BoxId, DeliveryState, Failure, HeaderValue, Headers, MessageId,
     PortName, Refusal, Route, Timestamp, codec,
 };
 
@@ -18,7 +18,7 @@ fn head(write: impl FnOnce(&mut WriteSet)) -> (Key, Vec<u8>, String) {
     let mut all = writes.iter();
     let Some(Write::Put { key, head, .. }) = all.next() else { panic!("not a put: {writes:?}") };
     // What is written twice has the same bytes both times.
-    for copy in all {
+    for copy in all.filter(|_| key.family != answer::FAMILY) {
         let Write::Put { key: second, head: again, .. } = copy else { panic!("{copy:?}") };
         assert_eq!((second, again), (Key::new(key.family, key.number, 1), head));
     }
@@ -115,6 +115,52 @@ fn attempt_bytes() {
     assert_eq!(key, Key::new(5, 9, 0));
     assert_eq!(hex, "2100c800fc60e316000101000201610162");
     assert_eq!(attempt::read(&bytes).unwrap(), record);
+}
+
+fn answer_head(body_len: u64) -> answer::AnswerHead {
+    let (message, received) = (MessageId::from_bytes(ID), Timestamp::from_micros(0x0102_0304));
+    answer::AnswerHead { sequence: 6, message, received, body_len }
+}
+
+#[test]
+fn answer_bytes() {
+    let said = Answer::new(&b"hello"[..]).unwrap().header("n", 300).unwrap();
+    let (key, bytes, hex) = head(|writes| answer::write(writes, 42, &answer_head(5), &said));
+    assert_eq!(key, Key::new(9, 42, 0));
+    let fixed = "0101 0600000000000000 0102030405060708090a0b0c0d0e0f10 0403020100000000 0500000000000000";
+    assert_eq!(hex, format!("{}01016e01fb5802", fixed.replace(' ', "")));
+    let (read, encoded) = answer::read(&bytes).unwrap();
+    assert_eq!(read, answer_head(5));
+    assert_eq!(&codec::decode::<Headers>(encoded.unwrap()).unwrap(), said.headers());
+}
+
+#[test]
+fn a_long_answer_is_kept_in_pieces_under_one_number() {
+    let body: Vec<u8> = (0..600_000_u32).map(|at| (at % 251) as u8).collect();
+    let said = Answer::new(body.clone()).unwrap();
+    let mut writes = WriteSet::default();
+    answer::write(&mut writes, 42, &answer_head(600_000), &said);
+    let mut whole = Vec::new();
+    for (piece, write) in (0..).zip(writes.iter()) {
+        let Write::Put { key, head, body } = write else { panic!("{write:?}") };
+        assert_eq!((key, head.is_empty()), (Key::new(9, 42, piece), piece > 0));
+        whole.extend_from_slice(body);
+    }
+    assert_eq!((whole == body, writes.len(), answer::pieces(600_000)), (true, 3, 3));
+    let mut deletes = WriteSet::default();
+    answer::delete_all(&mut deletes, 42);
+    let Some(Write::DeleteNumbers { family: 9, first: 42, count: 1 }) = deletes.iter().next() else {
+        panic!("{deletes:?}")
+    };
+    assert_eq!([0, 1, 262_144, 262_145].map(answer::pieces), [1, 1, 1, 2]);
+}
+
+#[test]
+fn an_answer_longer_than_any_is_damage() {
+    let said = Answer::default();
+    let (_, bytes, _) =
+        head(|writes| answer::write(writes, 1, &answer_head(Answer::BODY_BYTES_MAX as u64 + 1), &said));
+    assert_eq!(answer::read(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[test]

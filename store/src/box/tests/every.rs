@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::Loss;
 use crate::engine::journal::tests::fault_disk::{FaultDisk, Keep, Plan};
 use crate::engine::journal::{Disk as _, Journal, JournalConfig};
-use crate::{BatchId, MessageId, Op};
+use crate::{Answer, BatchId, MessageId, Op};
 
 /// Steps of a life. With them segments are rolled, recycled, and emptied by moving what lives.
 const STEPS: u32 = 97;
@@ -45,6 +45,7 @@ fn message(step: u32, which: u8, bytes: usize) -> Message {
 #[derive(Clone, Copy)]
 enum Doing {
     Delete,
+    Answer,
     Suspend,
     Retry,
     Backup,
@@ -56,7 +57,7 @@ fn doings(step: u32) -> &'static [Doing] {
         4 => &[Doing::Delete, Doing::Suspend],
         5 => &[Doing::Retry, Doing::Delete],
         6 => &[Doing::Backup, Doing::Delete],
-        7 => &[Doing::Delete, Doing::Delete, Doing::Delete],
+        7 => &[Doing::Delete, Doing::Answer, Doing::Delete],
         _ => &[],
     }
 }
@@ -95,6 +96,7 @@ async fn add_doings(mailbox: &MessageBox, mut batch: Batch, doings: &[Doing]) ->
         let far = Timestamp::from_micros(i64::MAX);
         batch = match doing {
             Doing::Delete => batch.delete(leased.lease, sent()),
+            Doing::Answer => batch.respond(leased.lease, Answer::new(vec![7; 9_000]).unwrap(), sent()),
             Doing::Suspend => batch.suspend(leased.lease, "no", failed("no")),
             Doing::Retry => batch.resubmit(leased.lease, far, failed("later"), Headers::default()),
             Doing::Backup => batch.move_to_backup(leased.lease, failed("elsewhere")),
@@ -103,8 +105,9 @@ async fn add_doings(mailbox: &MessageBox, mut batch: Batch, doings: &[Doing]) ->
     Ok(batch)
 }
 
-/// Every delivery by message and port, with its state, attempts, and the length of the body that can be read.
-type Digest = BTreeMap<(MessageId, String), (DeliveryState, u32, usize)>;
+/// Every delivery by message and port, with its state, attempts, and the lengths of the body and the answer that can be
+/// read.
+type Digest = BTreeMap<(MessageId, String), (DeliveryState, u32, usize, Option<usize>)>;
 
 async fn digest(mailbox: &MessageBox) -> Digest {
     let mut all = Digest::new();
@@ -113,7 +116,8 @@ async fn digest(mailbox: &MessageBox) -> Digest {
         let body = mailbox.body(info.message, 0).await.unwrap().map_or(0, |body| body.len());
         // Leases end with the process.
         let state = if info.state == DeliveryState::Leased { DeliveryState::Ready } else { info.state };
-        let before = all.insert((info.message, info.port.to_string()), (state, info.attempts, body));
+        let answer = mailbox.answer(info.id).await.unwrap().map(|answered| answered.answer.body().len());
+        let before = all.insert((info.message, info.port.to_string()), (state, info.attempts, body, answer));
         assert_eq!(before, None, "delivery {} is there twice", info.id);
     }
     all

@@ -37,6 +37,26 @@ fn port(writes: &mut WriteSet, number: u32) {
     keys::port::write(writes, number, &record);
 }
 
+fn answer(writes: &mut WriteSet, delivery: u64, sequence: u64) {
+    let message = MessageId::from_bytes([7; 16]);
+    let head = keys::answer::AnswerHead { sequence, message, received: Timestamp::EPOCH, body_len: 1 };
+    keys::answer::write(writes, delivery, &head, &crate::Answer::new("a").unwrap());
+}
+
+#[test]
+fn an_answer_stays_only_with_a_delivery_that_is_done() {
+    let mut writes = WriteSet::default();
+    port(&mut writes, 0);
+    message(&mut writes, 5, &[0], 0);
+    trace(&mut writes, 3, 0, DeliveryState::Done);
+    trace(&mut writes, 4, 0, DeliveryState::Terminated);
+    (2..6).for_each(|delivery| answer(&mut writes, delivery, 1));
+    let recovered = recover(&writes).unwrap();
+    let kept: Vec<_> = (2..6).map(|delivery| recovered.ledger.answer_len(delivery)).collect();
+    assert_eq!(kept, [None, Some(1), None, None]);
+    assert_eq!(recovered.orphans, [2, 4, 5].map(|delivery| keys::answer::key(delivery, 0)));
+}
+
 fn delivery(writes: &mut WriteSet, state: DeliveryState) {
     let fixed = DeliveryHead {
         state,

@@ -1,0 +1,266 @@
+//! Transacted sends: the end of a destination's transaction and the box's record of its deliveries, in the order in which
+//! neither can be without the other for as long as nobody crashes.
+//!
+//! `prepare`, then [`decide`], then `commit`. The decision is the box's batch that ends the deliveries, all or none of
+//! them. A crash leaves at most a transaction that is prepared: before the decision its deliveries are ready again, after
+//! it they are done, and the destination is to commit what it holds under that name.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use pillarbox_store::{Error, ErrorKind, Refusal};
+
+use crate::adapter::{CommitConfirm, SendError, Transaction, TransactionId};
+use crate::complete::{Item, Settled, commit_all_or_none, conclude};
+use crate::core::{Core, Phase};
+use crate::lane::{AbortOnDrop, Lane, panic_text};
+use crate::proxy::ItemStatus;
+
+/// Why a transacted completion batch did not end as it should.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum TransactError {
+    /// It has items other than deletions and answers, none at all, or answers larger together than
+    /// [`crate::CompletionBatch::ANSWER_BYTES_MAX`]. What failed is completed in an ordinary batch. Nothing was done, the
+    /// transaction goes on.
+    #[error("only what was sent can be completed in a transaction")]
+    NotSent,
+    /// The transaction has ended, or is being ended, already. Nothing was done.
+    #[error("the transaction has ended already")]
+    Ended,
+    /// The destination did not prepare it. Rolled back; the messages are still the adapter's.
+    #[error("the destination did not prepare the transaction")]
+    NotPrepared(#[source] SendError),
+    /// An item was refused, so that none was recorded. Rolled back; those refused as `Voided` for the sake of the others
+    /// are still the adapter's.
+    #[error("the box refused an item of the transaction")]
+    Refused(Vec<ItemStatus>),
+    /// The box did not take it. Of kind `Full`: rolled back, the messages are still the adapter's. Of any other kind: the
+    /// outcome is unknown, and the destination goes on holding the transaction prepared.
+    #[error("the box did not record the transaction")]
+    Store(#[source] Error),
+    /// The deliveries are done, and the destination did not say that it committed: it may still hold the transaction
+    /// prepared.
+    #[error("the destination did not confirm the commit")]
+    Uncommitted(#[source] SendError),
+    /// The runtime ended in the middle: the outcome is unknown.
+    #[error("the runtime has stopped")]
+    Stopped,
+}
+
+/// Nobody has ended it.
+const OPEN: u8 = 0;
+/// It is being ended.
+const ENDING: u8 = 1;
+/// The destination has committed it.
+const COMMITTED: u8 = 2;
+/// It was rolled back.
+const ROLLED_BACK: u8 = 3;
+/// The box has recorded it, and the destination did not say that it committed.
+const UNCONFIRMED: u8 = 4;
+
+/// A transaction that the engine has joined. It is ended once.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    transaction: Arc<dyn Transaction>,
+    core: Arc<Core>,
+    within: Duration,
+    state: AtomicU8,
+}
+
+/// The transactions of this process that have not ended, by their name.
+#[derive(Debug, Default)]
+pub(crate) struct Transactions(Mutex<BTreeMap<TransactionId, Weak<Joined>>>);
+
+impl Transactions {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<TransactionId, Weak<Joined>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Joined {
+    /// Joins a transaction; the same one again gives the same.
+    pub(crate) fn new(core: &Arc<Core>, transaction: Arc<dyn Transaction>, within: Duration) -> Arc<Self> {
+        let mut known = core.transactions.known();
+        if let Some(joined) = known.get(transaction.id()).and_then(Weak::upgrade) {
+            return joined;
+        }
+        let name = transaction.id().clone();
+        let joined =
+            Arc::new(Self { transaction, core: Arc::clone(core), within, state: AtomicU8::new(OPEN) });
+        known.insert(name, Arc::downgrade(&joined));
+        joined
+    }
+
+    /// What the adapter reports its end with.
+    pub(crate) fn confirm(self: &Arc<Self>, lane: &Arc<Lane>) -> Box<dyn CommitConfirm> {
+        Box::new(Confirm { joined: Arc::clone(self), lane: Arc::clone(lane), reported: false })
+    }
+
+    /// Takes the right to end it. True for one caller only.
+    fn end(&self) -> bool {
+        self.state.compare_exchange(OPEN, ENDING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn ended(&self, how: u8) {
+        self.state.store(how, Ordering::Release);
+    }
+
+    /// Rolls it back, unless somebody has ended it or is about to.
+    pub(crate) async fn roll_back_if_open(&self) {
+        if self.end() {
+            self.roll_back().await;
+        }
+    }
+
+    async fn roll_back(&self) {
+        let transaction = Arc::clone(&self.transaction);
+        if let Err(error) = self.call(async move { transaction.roll_back().await }).await {
+            let error = error.to_failure().text();
+            tracing::error!(transaction = %self.transaction.id(), error, "could not be rolled back");
+        }
+        self.ended(ROLLED_BACK);
+    }
+
+    /// Calls into the transaction in a task of its own.
+    async fn call(
+        &self,
+        call: impl Future<Output = Result<(), SendError>> + Send + 'static,
+    ) -> Result<(), SendError> {
+        let mut task = self.core.tasks.spawn(call);
+        let _ends_with_this_call = AbortOnDrop(task.abort_handle());
+        tokio::select! {
+            biased;
+            joined = &mut task => joined.unwrap_or_else(|error| Err(match error.try_into_panic() {
+                Ok(payload) => SendError::temporary(panic_text(payload.as_ref())),
+                Err(_aborted) => SendError::temporary("the runtime has stopped"),
+            })),
+            () = tokio::time::sleep(self.within) => {
+                Err(SendError::temporary(format!("no answer within {:?}", self.within)))
+            }
+        }
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.core.transactions.known().remove(self.transaction.id());
+    }
+}
+
+/// Ends a transaction together with the deliveries of claimed tickets, every one sent. After an error that says that the
+/// messages are still the adapter's, their tickets are open again; otherwise they are settled.
+pub(crate) async fn transact(joined: Arc<Joined>, items: Vec<Item>) -> Result<(), TransactError> {
+    let core = Arc::clone(&joined.core);
+    if !joined.end() {
+        reopen(&items);
+        return Err(TransactError::Ended);
+    }
+    let transaction = Arc::clone(&joined.transaction);
+    let preparing = joined.call(async move { transaction.prepare().await });
+    let prepared = tokio::select! {
+        biased;
+        prepared = preparing => prepared,
+        () = core.reached(Phase::Cut) => Err(SendError::temporary("the runtime is shutting down")),
+    };
+    if let Err(error) = prepared {
+        joined.roll_back().await;
+        reopen(&items);
+        return Err(TransactError::NotPrepared(error));
+    }
+    decide(&joined, &items).await?;
+    let transaction = Arc::clone(&joined.transaction);
+    match joined.call(async move { transaction.commit().await }).await {
+        Ok(()) => {
+            joined.ended(COMMITTED);
+            Ok(())
+        }
+        Err(error) => {
+            joined.ended(UNCONFIRMED);
+            let text = error.to_failure().text();
+            tracing::error!(transaction = %joined.transaction.id(), error = text, "the commit is not confirmed");
+            Err(TransactError::Uncommitted(error))
+        }
+    }
+}
+
+/// The commit point: after `Ok` every item is recorded. A record of the decision under the transaction's name belongs
+/// into this batch, to be deleted once `commit` has returned; what a destination holds prepared after a crash is then
+/// committed where there is such a record, and rolled back where there is none.
+async fn decide(joined: &Joined, items: &[Item]) -> Result<(), TransactError> {
+    let core = &joined.core;
+    match commit_all_or_none(core, items).await {
+        Ok(settled) if settled.iter().all(Settled::is_applied) => {
+            for (item, settled) in items.iter().zip(&settled) {
+                conclude(core, item, settled);
+            }
+            Ok(())
+        }
+        Ok(settled) => {
+            joined.roll_back().await;
+            let mut statuses = Vec::with_capacity(items.len());
+            for (item, settled) in items.iter().zip(settled) {
+                if settled.status == ItemStatus::Refused(Refusal::Voided) {
+                    item.ticket.reopen();
+                } else {
+                    conclude(core, item, &settled);
+                }
+                statuses.push(settled.status);
+            }
+            Err(TransactError::Refused(statuses))
+        }
+        Err(error) if error.kind() == ErrorKind::Full => {
+            joined.roll_back().await;
+            reopen(items);
+            Err(TransactError::Store(error))
+        }
+        Err(error) => {
+            joined.ended(UNCONFIRMED);
+            items.iter().for_each(|item| item.ticket.finish());
+            Err(TransactError::Store(error))
+        }
+    }
+}
+
+pub(crate) fn reopen(items: &[Item]) {
+    items.iter().for_each(|item| item.ticket.reopen());
+}
+
+/// The adapter's report. One that contradicts what the engine knows, or is never made, is shown with the route.
+#[derive(Debug)]
+struct Confirm {
+    joined: Arc<Joined>,
+    lane: Arc<Lane>,
+    reported: bool,
+}
+
+impl Confirm {
+    fn complain(&self, what: &str) {
+        let name = self.joined.transaction.id();
+        tracing::error!(lane = %self.lane.name(), transaction = %name, "{what}");
+        self.lane.complains(format!("transaction {name}: {what}"));
+    }
+}
+
+impl CommitConfirm for Confirm {
+    fn confirm(mut self: Box<Self>, committed: bool) {
+        self.reported = true;
+        match (self.joined.state.load(Ordering::Acquire), committed) {
+            // Reported from within the call that ends it.
+            (ENDING, _) | (COMMITTED, true) | (OPEN | ROLLED_BACK, false) | (UNCONFIRMED, _) => {}
+            (OPEN | ROLLED_BACK, _) => self.complain("reported as committed, and the box did not record it"),
+            _ => self.complain("reported as rolled back, and the box recorded it"),
+        }
+    }
+}
+
+impl Drop for Confirm {
+    fn drop(&mut self) {
+        if !self.reported && !self.lane.core().is(Phase::Cut) {
+            self.complain("its end was never reported");
+        }
+    }
+}
