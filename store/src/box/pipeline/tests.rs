@@ -1,3 +1,5 @@
+//! Two groups at once: what one does to the other.
+
 #![expect(clippy::disallowed_methods, reason = "callers that wait at the same time")]
 
 use std::sync::mpsc;

@@ -1,3 +1,5 @@
+//! Who waits for whom.
+
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
