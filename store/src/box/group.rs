@@ -113,6 +113,7 @@ impl Shared {
         }
         let mut state = self.state();
         let now = self.config.clock.now();
+        state.ledger.forget_finished(now, writes);
         for Request { batch, .. } in undecided {
             *flush |= batch.durability == Durability::Flushed;
             // On a full disk only what adds nothing goes on: completions make room.

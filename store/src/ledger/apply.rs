@@ -54,13 +54,16 @@ impl Ledger {
         Committed { results, repeated: false }
     }
 
-    /// Ends a group: writes the traces of what finished in it and that its batches were applied, and forgets what is
-    /// past its retention.
+    /// Ends a group: writes the traces of what finished in it and that its batches were applied, and forgets answers
+    /// and batches past their retention.
     pub(crate) fn end_group(&mut self, now: Timestamp, writes: &mut WriteSet) {
         self.flush_page(now, writes);
-        self.forget_finished(now, writes);
         self.flush_applied(writes);
         self.forget_answers(now, writes);
+        self.forget_applied(writes);
+    }
+
+    fn forget_applied(&mut self, writes: &mut WriteSet) {
         let known = self.applied_order.len() as u64;
         for _ in keys::applied::KEPT..known {
             if let Some(id) = self.applied_order.pop_front() {

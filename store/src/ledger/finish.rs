@@ -86,8 +86,9 @@ impl Ledger {
         self.next_page += 1;
     }
 
-    /// Forgets the oldest traces that are past the retention, a page at a time.
-    pub(super) fn forget_finished(&mut self, now: Timestamp, writes: &mut WriteSet) {
+    /// Forgets the oldest traces of earlier groups that are past the retention, a page at a time. With any batch rather
+    /// than at a group's end, so that it need not be done between two flushes.
+    pub(crate) fn forget_finished(&mut self, now: Timestamp, writes: &mut WriteSet) {
         let mut below = None;
         while let Some(page) = self.pages.front().copied() {
             let others = self.finished.len() as u64 - u64::from(page.rows).min(self.finished.len() as u64);

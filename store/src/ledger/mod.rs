@@ -27,6 +27,23 @@ mod queue;
 mod recover;
 mod settle;
 mod table;
+/// Lets a message be found by its id. `of` is what the table of ids belongs to: the messages, how ids are hashed, and a
+/// number that none reaches.
+fn find_by_id(
+    ids: &mut HashTable<ShortNumber>,
+    of: (&Table<MessageRow>, &DefaultHashBuilder, u64),
+    number: u64,
+    id: MessageId,
+) {
+    let (messages, hasher, next) = of;
+    let hash = std::hash::BuildHasher::hash_one(hasher, id);
+    let rehash = |short: &ShortNumber| {
+        let id = messages.get(short.number(next)).map_or(MessageId::from_bytes([0; 16]), |row| row.id);
+        std::hash::BuildHasher::hash_one(hasher, id)
+    };
+    ids.insert_unique(hash, ShortNumber::of(number), rehash);
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -317,17 +334,16 @@ impl Ledger {
 
     fn know(&mut self, number: u64, row: MessageRow) {
         self.messages.insert(number, row);
-        // While the ledger is being built its next number is not known yet.
-        let next = self.next.max(number);
-        self.next = next;
-        let id = row.id;
-        let hash = std::hash::BuildHasher::hash_one(&self.hasher, id);
-        let (messages, hasher) = (&self.messages, &self.hasher);
-        let rehash = |short: &ShortNumber| {
-            let id = messages.get(short.number(next)).map_or(MessageId::from_bytes([0; 16]), |row| row.id);
-            std::hash::BuildHasher::hash_one(hasher, id)
-        };
-        self.ids.insert_unique(hash, ShortNumber::of(number), rehash);
+        find_by_id(&mut self.ids, (&self.messages, &self.hasher, self.next), number, row.id);
+    }
+
+    /// Makes every message's id known that is not, after all of them were put in: into room for all of them, since
+    /// growing step by step takes longer than everything else.
+    fn know_all(&mut self) {
+        self.ids = HashTable::with_capacity(self.messages.len());
+        for (number, row) in self.messages.range(0) {
+            find_by_id(&mut self.ids, (&self.messages, &self.hasher, self.next), number, row.id);
+        }
     }
 
     fn forget(&mut self, number: u64) {

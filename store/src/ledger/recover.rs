@@ -133,7 +133,7 @@ impl Recovery {
             known: count,
             count,
         };
-        self.ledger.know(number, row);
+        self.ledger.messages.insert(number, row);
         self.top = self.top.max(number + u64::from(count)).max(fixed.fragments + 1);
         Ok(())
     }
@@ -169,10 +169,10 @@ impl Recovery {
             port.is_nameless().then(|| u32::try_from(number).unwrap_or(u32::MAX))
         };
         harm.nameless = self.ledger.ports.iter().enumerate().filter_map(nameless).collect();
-        if crate::mutant::is("duplicates-after-reopening") {
-            self.ledger.ids.clear();
-        }
         self.ledger.next = self.top.max(1);
+        if !crate::mutant::is("duplicates-after-reopening") {
+            self.ledger.know_all();
+        }
         Recovered { ledger: self.ledger, id: self.id, orphans, harm }
     }
 
@@ -282,7 +282,7 @@ impl Recovery {
                     known: 1,
                     count: 0,
                 };
-                self.ledger.know(message, of);
+                self.ledger.messages.insert(message, of);
             }
         }
     }

@@ -31,8 +31,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Copy> Table<T> {
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.chunks.iter().map(|(_, chunk)| chunk.live).sum()
     }
 

@@ -54,6 +54,7 @@ impl Bench {
         let now = Timestamp::from_micros(self.now);
         let committed = self.ledger.apply(prepared, now, &mut self.writes);
         self.ledger.end_group(now, &mut self.writes);
+        self.ledger.forget_finished(now, &mut self.writes);
         self.ledger.seal();
         committed
     }

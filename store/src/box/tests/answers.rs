@@ -261,6 +261,8 @@ async fn an_answer_goes_with_its_deliverys_trace() {
     let mut bench = Bench::new(retention).await;
     let (_, first) = bench.answer("first").await;
     let (_, second) = bench.answer("second").await;
+    // Forgotten with the next batch.
+    submit(&bench.mailbox, b"another").await;
     assert_eq!(bench.mailbox.delivery(first).await.unwrap(), None);
     assert_eq!((bench.kept(first).await, bench.kept(second).await.as_deref()), (None, Some("second")));
     assert_eq!(bench.engine.answers(), [keys::answer::key(second.number(), 0)]);
