@@ -9,16 +9,27 @@ use crate::engine::{Key, Record};
 use crate::ledger::{Carried, Picked};
 use crate::{Body, Error, ErrorKind, Fragments, Headers, Leased, Message, PortName};
 
+/// The records of the messages of what was leased.
+pub(super) fn messages(shared: &Shared, picked: &[Picked]) -> Vec<Result<Record, Error>> {
+    let kept = shared.recent().get(picked.iter().map(|picked| picked.message));
+    let key = |picked: &Picked| keys::message::key(picked.message);
+    let missing: Vec<Key> =
+        picked.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(picked, _)| key(picked)).collect();
+    let mut read = shared.engine.get_many(&missing).into_iter();
+    let of = |(picked, kept): (&Picked, Option<Record>)| match kept {
+        Some(kept) => Ok(kept),
+        None => read.next().unwrap_or(Ok(None))?.ok_or_else(|| missed(key(picked))),
+    };
+    picked.iter().zip(kept).map(of).collect()
+}
+
 /// What was leased, with all that is needed to send it.
-///
-/// `kept` is its message's record, where that need not be read.
 pub(super) fn leased(
     shared: &Arc<Shared>,
     port: &PortName,
     picked: &Picked,
-    kept: Option<Record>,
+    record: Record,
 ) -> Result<Leased, Error> {
-    let record = kept.map_or_else(|| record(shared, keys::message::key(picked.message)), Ok)?;
     let parsed = keys::message::read(&record.head)?;
     let carried = match picked.carried {
         Carried::No => Headers::default(),
@@ -56,11 +67,13 @@ fn body(shared: &Arc<Shared>, message: u64, fragments: u64, len: u64, whole: Byt
 
 /// A record that must be there. One that is not was damaged: everything else goes by atomic steps.
 fn record(shared: &Shared, key: Key) -> Result<Record, Error> {
-    shared.engine.get(key)?.ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, "read a record")
-            .with("key", format!("{key:?}"))
-            .with("reason", "it is missing")
-    })
+    shared.engine.get(key)?.ok_or_else(|| missed(key))
+}
+
+fn missed(key: Key) -> Error {
+    Error::new(ErrorKind::Corrupt, "read a record")
+        .with("key", format!("{key:?}"))
+        .with("reason", "it is missing")
 }
 
 /// A long body, read a fragment at a time.

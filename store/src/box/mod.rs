@@ -157,10 +157,10 @@ impl Store for MessageBox {
         let shared = self.shared();
         shared.check_alive()?;
         let picked = shared.state().ledger.lease(want, Moment::of(shared.config.clock.as_ref()));
-        let kept = shared.recent().get(picked.iter().map(|picked| picked.message));
+        let records = load::messages(shared, &picked);
         let mut leased = Vec::with_capacity(picked.len());
-        for (picked, kept) in picked.into_iter().zip(kept) {
-            match load::leased(shared, &want.port, &picked, kept) {
+        for (picked, record) in picked.into_iter().zip(records) {
+            match record.and_then(|record| load::leased(shared, &want.port, &picked, record)) {
                 Ok(loaded) => leased.push(loaded),
                 Err(error) => self.park_damaged(&picked.lease, &error).await?,
             }

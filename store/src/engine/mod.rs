@@ -294,6 +294,12 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// does not answer.
     fn get(&self, key: Key) -> Result<Option<Record>, Error>;
 
+    /// What [`Engine::get`] gives for each of these keys, in their order. Keys in the order in which they were put
+    /// are read fastest.
+    fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>, Error>> {
+        keys.iter().map(|key| self.get(*key)).collect()
+    }
+
     /// Makes sure, as far as the file system tells, that `bytes` more payload can be written, beside `promised` bytes
     /// that earlier calls made sure of and that are to be applied with them. Called before a group's changes are
     /// decided, so that a full disk refuses submissions before anything is changed; an earlier group may be on its

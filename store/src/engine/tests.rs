@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::journal::{Journal, JournalConfig};
 use super::memory::Memory;
-use super::{BODY_BYTES_MAX, Engine, HEAD_BYTES_MAX, Key, Write, WriteSet};
+use super::{BODY_BYTES_MAX, Engine, HEAD_BYTES_MAX, Key, Record, Write, WriteSet};
 use crate::{Durability, ErrorKind};
 
 /// What an engine should hold.
@@ -51,6 +51,17 @@ pub(super) fn contents(engine: &dyn Engine) -> Model {
         model.insert(key, (head, record.body));
     }
     assert_eq!(engine.stats().records, model.len() as u64);
+    // The same, all at once, in order and against it, with some that are not there.
+    let mut keys: Vec<Key> = model.keys().flat_map(|key| [*key, Key::new(99, key.number, 0)]).collect();
+    for _ in 0..2 {
+        for (key, record) in keys.iter().zip(engine.get_many(&keys)) {
+            let expected =
+                model.get(key).map(|(head, body)| Record { head: head.clone().into(), body: body.clone() });
+            assert_eq!(record.unwrap(), expected, "{key:?}");
+        }
+        keys.reverse();
+        keys.retain(|key| key.family != 99);
+    }
     model
 }
 

@@ -17,6 +17,7 @@ mod index;
 mod look;
 mod move_rest;
 mod read;
+mod read_many;
 #[cfg(feature = "testing")]
 pub(crate) mod recode;
 mod replay;
@@ -264,6 +265,10 @@ impl Engine for Journal {
                 }
             });
         }
+    }
+
+    fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>, Error>> {
+        self.read_many(keys)
     }
 
     fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {

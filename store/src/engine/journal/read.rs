@@ -109,7 +109,8 @@ pub(super) fn is_head_sound(seed: u32, entry: &TableEntry, head: &[u8]) -> bool 
         && crc32c_append(seed, head) == entry.head_crc
 }
 
-fn read_bytes(file: &dyn DiskFile, at: u32, bytes: usize) -> io::Result<Bytes> {
+/// The bytes from `at` on, `bytes` of them or as many as the file has.
+pub(super) fn read_bytes(file: &dyn DiskFile, at: u32, bytes: usize) -> io::Result<Bytes> {
     if bytes == 0 {
         return Ok(Bytes::new());
     }
