@@ -266,7 +266,7 @@ fn operation(core: &Core, item: &Item, now: Timestamp) -> Op {
     match &item.act {
         Act::Delete => Op::Delete { lease, attempt: Some(ticket.note(now, None)) },
         Act::Respond(answer) => {
-            Op::Respond { lease, answer: answer.clone(), attempt: Some(ticket.note(now, None)) }
+            Op::Respond { lease, answer: Box::new(answer.clone()), attempt: Some(ticket.note(now, None)) }
         }
         Act::Resubmit { at, fault, carried } => {
             Op::Resubmit { lease, at: *at, attempt: failed(fault), carried: carried.clone() }

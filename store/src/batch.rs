@@ -39,8 +39,8 @@ pub enum Op {
     Respond {
         /// The right to say so.
         lease: Lease,
-        /// What the destination answered.
-        answer: Answer,
+        /// What the destination answered. Apart, since most operations carry none and a batch may have many.
+        answer: Box<Answer>,
         /// The attempt that sent it.
         attempt: Option<AttemptNote>,
     },
@@ -170,7 +170,7 @@ impl Batch {
 
     /// Adds [`Op::Respond`].
     pub fn respond(mut self, lease: Lease, answer: Answer, attempt: Option<AttemptNote>) -> Self {
-        self.push(Op::Respond { lease, answer, attempt });
+        self.push(Op::Respond { lease, answer: Box::new(answer), attempt });
         self
     }
 

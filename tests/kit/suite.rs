@@ -189,7 +189,7 @@ impl Run {
                     1 => Op::Resubmit { lease, at: later(seconds), attempt, carried: Headers::default() },
                     2 => Op::MoveToBackup { lease, attempt },
                     3 => Op::Suspend { lease, reason: format!("reason {seconds}"), attempt },
-                    _ => Op::Respond { lease, answer: answer(seconds)?, attempt },
+                    _ => Op::Respond { lease, answer: Box::new(answer(seconds)?), attempt },
                 }
             }
             Draw::Administer(place, how) => {
