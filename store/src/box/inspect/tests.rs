@@ -76,6 +76,7 @@ async fn is_checked_and_salvaged(engine: EngineKind) {
     let report = check(&config, scratch.path(), &mut |_| calls += 1).unwrap();
     assert!(report.is_whole() && calls > 0, "{report:?}");
     assert_eq!((report.id, report.contents.messages, report.contents.fragments), (Some(id), 4, 2));
+    assert_eq!(report.contents.batches, 5, "the port and each message");
     let (scratch, new) = (tempfile::tempdir().unwrap(), place.path().join("new"));
     let salvaged = salvage(&config, &new, scratch.path(), &[], &mut |_| {}).unwrap();
     assert_eq!((salvaged.messages, salvaged.left.as_slice(), salvaged.told().as_str()), (4, &[][..], ""));

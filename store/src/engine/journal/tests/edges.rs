@@ -626,3 +626,42 @@ fn a_folder_of_the_host_is_a_disk() {
     // A file where a folder should be.
     assert!(HostDisk::new(below.join("two/d")).create_folder().is_err());
 }
+
+/// The moved segment has one large group, so that much of it waits to be moved when some of that is deleted.
+#[test]
+fn what_dies_while_its_segment_is_being_moved_does_not_come_back() {
+    let disk = FaultDisk::new();
+    let config = JournalConfig { segment_bytes: 1024 * 1024, spare_segments_max: 0, salt: 7 };
+    let journal = open_with(&disk, config);
+    let mut model = Model::new();
+    let mut apply = |writes: &WriteSet| {
+        journal.apply(writes, Durability::Flushed).unwrap();
+        apply_to(&mut model, writes);
+        assert_eq!(contents(&journal), model);
+        journal.files().first().is_some_and(|file| file.file == FIRST)
+    };
+    let mut all = WriteSet::default();
+    for number in 0..1000 {
+        put(&mut all, Key::new(3, number, 0), b"head", body(number, 2000));
+    }
+    assert!(apply(&all));
+    // Until a part of it has been moved, and then without what waits behind that part.
+    let mut large = WriteSet::default();
+    put(&mut large, Key::new(4, 0, 0), b"", body(1, BODY_BYTES_MAX));
+    let is_moving = || journal.live().segment(1).is_some_and(|segment| segment.records < 1000);
+    while !is_moving() {
+        assert!(apply(&large));
+    }
+    let mut deleted = WriteSet::default();
+    (300..1000).filter(|number| number % 3 > 0).for_each(|number| deleted.delete_number(3, number));
+    let mut is_there = apply(&deleted);
+    assert!(is_there, "it must not be moved already");
+    let mut small = WriteSet::default();
+    put(&mut small, Key::new(4, 1, 0), b"", body(2, 10));
+    for _ in 0..100 {
+        is_there = is_there && apply(&small);
+    }
+    assert!(!is_there, "it is moved and gone");
+    drop(journal);
+    assert_eq!(contents(&open(&disk)), model);
+}
