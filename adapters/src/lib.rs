@@ -4,15 +4,42 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "file", feature = "http"))]
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
 mod on_thread;
-#[cfg(any(feature = "file", feature = "http"))]
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
 mod parcel;
-#[cfg(any(feature = "file", feature = "http"))]
+#[cfg(feature = "base")]
 mod problems;
 mod registry;
-#[cfg(feature = "http")]
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
+mod said;
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
+mod secret;
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
 mod span;
+#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
+mod tls;
 
 #[cfg(feature = "file")]
 pub mod file;

@@ -125,13 +125,14 @@ mod tests {
     fn kinds_are_found_by_name() {
         let registry = registry();
         let names: Vec<_> = registry.kinds().map(|kind| kind.describe().kind).collect();
-        assert_eq!(names, ["file", "http"]);
+        assert!(names.is_sorted() && ["file", "http"].iter().all(|name| names.contains(name)), "{names:?}");
         assert_eq!(registry.get("http").unwrap().describe().kind, "http");
     }
 
     #[test]
     fn an_unknown_kind_is_told_the_known_ones() {
-        let error = registry().get("htp").unwrap_err();
+        let two = Registry::empty().with(crate::http::HttpKind).with(crate::file::FileKind);
+        let error = two.get("htp").unwrap_err();
         assert_eq!(error.to_string(), "there is no adapter of kind \"htp\"; the known kinds are: file, http");
     }
 }
