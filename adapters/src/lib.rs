@@ -41,6 +41,8 @@ mod span;
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
 
+#[cfg(feature = "exec")]
+pub mod exec;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "http")]

@@ -85,6 +85,8 @@ impl Registry {
 #[must_use]
 pub fn registry() -> Registry {
     let registry = Registry::empty();
+    #[cfg(feature = "exec")]
+    let registry = registry.with(crate::exec::ExecKind);
     #[cfg(feature = "file")]
     let registry = registry.with(crate::file::FileKind);
     #[cfg(feature = "http")]
