@@ -4,6 +4,8 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod address;
 #[cfg(feature = "base")]
 #[cfg_attr(
     not(all(feature = "file", feature = "http")),
@@ -16,6 +18,9 @@ mod on_thread;
     allow(dead_code, reason = "an adapter alone does not use all of it")
 )]
 mod parcel;
+#[cfg(test)]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod peer;
 #[cfg(feature = "base")]
 mod problems;
 mod registry;
@@ -40,6 +45,9 @@ mod span;
 #[cfg(feature = "tls")]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
+mod wire;
 
 #[cfg(feature = "exec")]
 pub mod exec;
@@ -47,5 +55,7 @@ pub mod exec;
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use registry::{Registry, RouteError, UnknownKind, registry};
