@@ -91,6 +91,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(crate::file::FileKind);
     #[cfg(feature = "http")]
     let registry = registry.with(crate::http::HttpKind);
+    #[cfg(feature = "postgres")]
+    let registry = registry.with(crate::postgres::PostgresKind);
     #[cfg(feature = "redis")]
     let registry = registry.with(crate::redis::RedisKind);
     registry
