@@ -91,6 +91,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(crate::file::FileKind);
     #[cfg(feature = "http")]
     let registry = registry.with(crate::http::HttpKind);
+    #[cfg(feature = "nats")]
+    let registry = registry.with(crate::nats::NatsKind);
     #[cfg(feature = "postgres")]
     let registry = registry.with(crate::postgres::PostgresKind);
     #[cfg(feature = "redis")]
