@@ -4,19 +4,62 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "file", feature = "http"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod address;
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
 mod on_thread;
-#[cfg(any(feature = "file", feature = "http"))]
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
 mod parcel;
-#[cfg(any(feature = "file", feature = "http"))]
+#[cfg(test)]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod peer;
+#[cfg(feature = "base")]
 mod problems;
 mod registry;
-#[cfg(feature = "http")]
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
+mod said;
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
+mod secret;
+#[cfg(feature = "base")]
+#[cfg_attr(
+    not(all(feature = "file", feature = "http")),
+    allow(dead_code, reason = "an adapter alone does not use all of it")
+)]
 mod span;
+#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
+mod tls;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
+mod wire;
 
+#[cfg(feature = "exec")]
+pub mod exec;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use registry::{Registry, RouteError, UnknownKind, registry};

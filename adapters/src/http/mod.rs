@@ -15,12 +15,10 @@ use crate::on_thread::on_thread;
 mod answer;
 mod connect;
 mod request;
-mod secret;
 mod send;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 /// The kind `http`.
 #[derive(Debug, Clone, Copy, Default)]

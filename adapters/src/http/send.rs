@@ -20,11 +20,10 @@ use super::info;
 use super::request::Blank;
 use super::settings::HttpSettings;
 use crate::parcel::{Parcel, body_unreadable};
+use crate::said;
 
 /// How long an answer's body is waited for. Its status has decided by then.
 const ANSWER_BODY_WAIT: Duration = Duration::from_secs(2);
-/// Parts of secrets shorter than this are not looked for in answers: they would be found everywhere.
-const SECRET_BYTES_MIN: usize = 6;
 
 /// Sends each message as one request.
 pub(super) struct HttpSender {
@@ -51,7 +50,7 @@ impl HttpSender {
                 .map_err(|_| unusable("the value has visible ASCII characters and spaces only"))?;
             header.set_sensitive(secret.is_reference() || is_credential(name.as_str()));
             if header.is_sensitive() {
-                secrets.extend(guarded(&value));
+                secrets.extend(said::guarded(&value));
             }
             headers.insert(name.clone(), header);
         }
@@ -137,10 +136,4 @@ impl Sender for HttpSender {
 fn is_credential(name: &str) -> bool {
     let parts = ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey"];
     parts.iter().any(|part| name.contains(part))
-}
-
-/// What of a secret must not be shown: all of it, and the credential after `Bearer` and the like.
-fn guarded(value: &str) -> impl Iterator<Item = String> + use<> {
-    let credential = value.split_once(' ').map(|(_, credential)| credential.to_owned());
-    [Some(value.to_owned()), credential].into_iter().flatten().filter(|part| part.len() >= SECRET_BYTES_MIN)
 }

@@ -11,9 +11,10 @@ use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
 use super::request::{ATTEMPT, MESSAGE_ID};
-use super::secret::Secret;
 use crate::problems::Problems;
+use crate::secret::Secret;
 use crate::span;
+use crate::tls::Trust;
 
 /// The most connections that can be asked for.
 const CONNECTIONS_LIMIT: u32 = 10_000;
@@ -55,8 +56,7 @@ pub(super) struct HttpSettings {
     pub(super) connections_max: usize,
     pub(super) idempotency_header: HeaderName,
     pub(super) version: Version,
-    pub(super) ca_file: Option<PathBuf>,
-    pub(super) accept_invalid_certs: bool,
+    pub(super) trust: Trust,
     pub(super) destination_deduplicates: bool,
 }
 
@@ -99,9 +99,10 @@ impl HttpSettings {
         let timeout = problems.take("timeout", span::parse(written.timeout.as_deref().unwrap_or("30s")));
         let connections_max = problems.take("connections_max", connections(written.connections_max));
         let version = problems.take("version", version(written.version.as_deref()));
+        let plain = url.as_ref().is_some_and(|url| !url.is_tls());
+        let accept_invalid = written.danger_accept_invalid_certs.unwrap_or(false);
         let ca_file = written.ca_file.map(PathBuf::from);
-        let accept_invalid_certs = written.danger_accept_invalid_certs.unwrap_or(false);
-        check_tls(url.as_ref(), ca_file.as_ref(), accept_invalid_certs, &mut problems);
+        let trust = Trust::check(ca_file, accept_invalid, plain, "https://", &mut problems);
         let checked = (|| {
             Some(Self {
                 url: url?,
@@ -114,8 +115,7 @@ impl HttpSettings {
                 connections_max: connections_max?,
                 idempotency_header: idempotency_header?,
                 version: version?,
-                ca_file,
-                accept_invalid_certs,
+                trust,
                 destination_deduplicates: written.destination_deduplicates.unwrap_or(false),
             })
         })();
@@ -275,21 +275,5 @@ fn version(written: Option<&str>) -> Result<Version, String> {
         "1.1" => Ok(Version::One),
         "2" => Ok(Version::Two),
         other => Err(format!("{other:?} is none of \"auto\", \"1.1\" and \"2\"")),
-    }
-}
-
-fn check_tls(url: Option<&Url>, ca_file: Option<&PathBuf>, accept_invalid: bool, problems: &mut Problems) {
-    let plain = url.is_some_and(|url| !url.is_tls());
-    if ca_file.is_some_and(|path| path.as_os_str().is_empty()) {
-        problems.add("ca_file", "name a file with certificates in PEM form");
-    }
-    if ca_file.is_some() && plain {
-        problems.add("ca_file", "it is for https:// only; remove it or correct the address");
-    }
-    if accept_invalid && plain {
-        problems.add("danger_accept_invalid_certs", "it is for https:// only; remove it");
-    }
-    if accept_invalid && ca_file.is_some() {
-        problems.add("danger_accept_invalid_certs", "with it `ca_file` has no effect; remove one of the two");
     }
 }

@@ -19,8 +19,8 @@ fn settings_have_defaults() {
     assert_eq!((checked.connect_timeout.as_secs(), checked.timeout.as_secs()), (10, 30));
     assert_eq!((checked.connections_max, checked.version), (16, Spoken::Auto));
     assert_eq!(checked.idempotency_header, "idempotency-key");
-    assert!(checked.headers.is_empty() && checked.ca_file.is_none());
-    assert!(!checked.accept_invalid_certs && !checked.destination_deduplicates);
+    assert!(checked.headers.is_empty() && checked.trust.ca_file.is_none());
+    assert!(!checked.trust.accept_invalid && !checked.destination_deduplicates);
     assert_eq!(HttpKind.describe().uri_prefixes, ["http://", "https://"]);
 }
 

@@ -1,6 +1,6 @@
 //! Whom a connection trusts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pillarbox_runtime::adapter::SendError;
@@ -11,24 +11,59 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-use super::settings::HttpSettings;
+use crate::problems::Problems;
 
-/// The configuration of TLS for these settings. Reads the system's roots and `ca_file`, where TLS is spoken at all.
+/// Whose certificates are accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Trust {
+    /// The setting `ca_file`: certificates that are trusted beside the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The setting `danger_accept_invalid_certs`: whoever answers is trusted.
+    pub(crate) accept_invalid: bool,
+}
+
+impl Trust {
+    /// Checks the two settings. Where nothing is encrypted, neither is to be there; `only` says where it is.
+    pub(crate) fn check(
+        ca_file: Option<PathBuf>,
+        accept_invalid: bool,
+        plain: bool,
+        only: &str,
+        problems: &mut Problems,
+    ) -> Self {
+        if ca_file.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            problems.add("ca_file", "name a file with certificates in PEM form");
+        }
+        if ca_file.is_some() && plain {
+            problems.add("ca_file", format!("it is for {only} only; remove it or correct the address"));
+        }
+        if accept_invalid && plain {
+            problems.add("danger_accept_invalid_certs", format!("it is for {only} only; remove it"));
+        }
+        if accept_invalid && ca_file.is_some() {
+            problems
+                .add("danger_accept_invalid_certs", "with it `ca_file` has no effect; remove one of the two");
+        }
+        Self { ca_file, accept_invalid }
+    }
+}
+
+/// The configuration of TLS; `None` where it is not spoken. Reads the system's roots and `ca_file`.
 ///
 /// # Errors
 /// Temporary: the certificates cannot be read.
-pub(super) fn client_config(settings: &HttpSettings) -> Result<ClientConfig, SendError> {
+pub(crate) fn client_config(trust: Option<&Trust>) -> Result<ClientConfig, SendError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| SendError::temporary("cannot set up TLS").caused_by(error))?;
-    if !settings.url.is_tls() {
+    let Some(trust) = trust else {
         return Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
-    }
-    let verifier: Arc<dyn ServerCertVerifier> = if settings.accept_invalid_certs {
+    };
+    let verifier: Arc<dyn ServerCertVerifier> = if trust.accept_invalid {
         Arc::new(AcceptAny(provider))
     } else {
-        let extra = settings.ca_file.as_deref().map_or_else(|| Ok(Vec::new()), certificates)?;
+        let extra = trust.ca_file.as_deref().map_or_else(|| Ok(Vec::new()), certificates)?;
         let verifier = Verifier::new_with_extra_roots(extra, provider).map_err(|error| {
             SendError::temporary(
                 "cannot load certificates to trust; install the system's (ca-certificates), or set ca_file",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Where a value comes from.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Secret {
+pub(crate) enum Secret {
     /// It is in the settings.
     Plain(String),
     /// It is in the environment, under this name.
@@ -19,7 +19,7 @@ impl Secret {
     ///
     /// # Errors
     /// What is missing.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Some(name) = text.strip_prefix("env:") {
             let possible = !name.is_empty() && !name.contains(['=', '\0']);
             let hint = "name the environment's variable after \"env:\"";
@@ -37,7 +37,7 @@ impl Secret {
     }
 
     /// Whether the settings only refer to the value.
-    pub(super) const fn is_reference(&self) -> bool {
+    pub(crate) const fn is_reference(&self) -> bool {
         !matches!(self, Self::Plain(_))
     }
 
@@ -45,7 +45,7 @@ impl Secret {
     ///
     /// # Errors
     /// Which variable or file cannot be read; never the value.
-    pub(super) fn resolve(&self) -> Result<String, String> {
+    pub(crate) fn resolve(&self) -> Result<String, String> {
         match self {
             Self::Plain(value) => Ok(value.clone()),
             Self::Env(name) => std::env::var(name).map_err(|_| {

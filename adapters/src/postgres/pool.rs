@@ -1,0 +1,82 @@
+//! Sessions that are used again, never more at once than the settings allow.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pillarbox_runtime::adapter::SendError;
+use rustls::ClientConfig;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+
+use super::session::Session;
+use super::settings::PostgresSettings;
+use crate::secret::Secret;
+use crate::{tls, wire};
+
+/// Connects, and keeps idle sessions.
+pub(super) struct Pool {
+    settings: PostgresSettings,
+    login: Config,
+    tls: Option<Arc<ClientConfig>>,
+    turns: Semaphore,
+    idle: Mutex<Vec<Session>>,
+}
+
+/// A session in use. Unless it is given back, it is closed.
+pub(super) struct Lent<'a> {
+    pub(super) session: Session,
+    pool: &'a Pool,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl Pool {
+    /// Reads the secret and the certificates; may block.
+    ///
+    /// # Errors
+    /// Temporary: they cannot be read.
+    pub(super) fn new(settings: PostgresSettings) -> Result<Self, SendError> {
+        let mut login = Config::new();
+        // TLS is set up before the protocol begins, which knows nothing of it.
+        login.user(&settings.user).dbname(&settings.address.path).ssl_mode(SslMode::Disable);
+        login.application_name("pillarbox");
+        let password = settings.password.as_ref().map(Secret::resolve).transpose();
+        let password = password.map_err(|reason| SendError::temporary(format!("password: {reason}")))?;
+        if let Some(password) = password {
+            login.password(password);
+        }
+        let tls = settings.tls.then(|| tls::client_config(Some(&settings.trust))).transpose()?.map(Arc::new);
+        let turns = Semaphore::new(settings.connections_max);
+        Ok(Self { settings, login, tls, turns, idle: Mutex::default() })
+    }
+
+    /// A session that is open.
+    ///
+    /// # Errors
+    /// Temporary: there is none, and none can be had.
+    pub(super) async fn lend(&self) -> Result<Lent<'_>, SendError> {
+        let turn = self.turns.acquire().await;
+        let turn = turn.map_err(|error| SendError::temporary("the adapter is closed").caused_by(error))?;
+        let idle = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(Session::is_open);
+            idle.pop()
+        };
+        let session = match idle {
+            Some(session) => session,
+            None => {
+                let connecting = Session::connect(&self.settings, &self.login, self.tls.as_ref());
+                // Rarely needed, and large.
+                let connecting = Box::pin(connecting);
+                wire::within(self.settings.connect_timeout, &self.settings.address, connecting).await?
+            }
+        };
+        Ok(Lent { session, pool: self, _turn: turn })
+    }
+}
+
+impl Lent<'_> {
+    /// Keeps the session, in which there is no transaction, for the next who needs one.
+    pub(super) fn give_back(self) {
+        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.session);
+    }
+}
