@@ -9,8 +9,9 @@ use futures_util::FutureExt;
 use pillarbox_store::engine::Engine;
 use pillarbox_store::{
     Answered, Attempt, Batch, BodyWriter, BoxConfig, BoxId, BoxStats, Clock, Committed, Committing,
-    DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource, Lease,
-    Leased, MessageBox, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want, Watch,
+    Decisions, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource,
+    Lease, Leased, MessageBox, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
+    Watch,
 };
 
 #[derive(Debug)]
@@ -153,6 +154,10 @@ impl Store for WatchedBox {
 
     async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
         self.real.answer(id).await
+    }
+
+    async fn decisions(&self) -> Result<Decisions, Error> {
+        self.real.decisions().await
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {
