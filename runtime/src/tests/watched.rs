@@ -31,6 +31,8 @@ pub(super) struct Inner {
     pub(super) refuse_commits: Vec<ErrorKind>,
     /// What every lease answers instead of working.
     pub(super) refuse_leases: Option<ErrorKind>,
+    /// Damage may have taken decisions.
+    pub(super) decisions_may_be_lost: bool,
     leases: BTreeMap<DeliveryId, Lease>,
     /// Asked before each commit; where it says no, the commit fails and nothing is written.
     pub(super) gate: Option<Gate>,
@@ -157,7 +159,8 @@ impl Store for WatchedBox {
     }
 
     async fn decisions(&self) -> Result<Decisions, Error> {
-        self.real.decisions().await
+        let decisions = self.real.decisions().await?;
+        Ok(Decisions { may_be_lost: self.inner().decisions_may_be_lost, ..decisions })
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {
