@@ -82,8 +82,8 @@ async fn settle_all(lane: Arc<Lane>, holder: Arc<Holder>) -> Result<(), SendErro
     let now = decisions(core).await?;
     let mut failed = None;
     for id in ended {
-        let is_decided = now.known.iter().any(|decision| decision.transaction == id.number());
-        if !is_decided && now.may_be_lost {
+        let is_decided = now.has(id.number());
+        if !is_decided && now.may_have_lost(id.number()) {
             let what = "damage may have taken its decision: a person has to commit it or roll it back";
             lane.complains(format!("transaction {id}: {what}"));
             tracing::error!(lane = %lane.name(), transaction = %id, "{what}");

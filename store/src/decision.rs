@@ -24,6 +24,21 @@ impl Decision {
 pub struct Decisions {
     /// Each of them, in order of the transactions' numbers.
     pub known: Vec<Decision>,
-    /// Damage may have taken others: that a transaction is not among these does not say that it was never decided.
-    pub may_be_lost: bool,
+    /// Damage may have taken others, about transactions that were begun up to then.
+    pub lost_until: Option<Timestamp>,
+}
+
+impl Decisions {
+    /// Whether this transaction is decided.
+    #[must_use]
+    pub fn has(&self, transaction: BatchId) -> bool {
+        self.known.iter().any(|decision| decision.transaction == transaction)
+    }
+
+    /// Whether damage may have taken a decision about this transaction: that it has none does not say that it was never
+    /// decided.
+    #[must_use]
+    pub fn may_have_lost(&self, transaction: BatchId) -> bool {
+        self.lost_until.is_some_and(|until| transaction.made() <= until)
+    }
 }

@@ -272,7 +272,7 @@ impl Run {
     async fn compare_all(&self) {
         let decisions = self.store.decisions().await.expect("a healthy box answers");
         let known = decisions.known.into_iter().map(|decision| (decision.transaction, decision.destination));
-        assert!(known.eq(self.model.decisions.clone()) && !decisions.may_be_lost);
+        assert!(known.eq(self.model.decisions.clone()) && decisions.lost_until.is_none());
         let mut filter = Filter { limit: 7, ..Filter::default() };
         let mut listed = Vec::new();
         loop {

@@ -31,8 +31,8 @@ pub(super) struct Inner {
     pub(super) refuse_commits: Vec<ErrorKind>,
     /// What every lease answers instead of working.
     pub(super) refuse_leases: Option<ErrorKind>,
-    /// Damage may have taken decisions.
-    pub(super) decisions_may_be_lost: bool,
+    /// Damage may have taken decisions about what was begun up to then.
+    pub(super) decisions_lost_until: Option<Timestamp>,
     leases: BTreeMap<DeliveryId, Lease>,
     /// Asked before each commit; where it says no, the commit fails and nothing is written.
     pub(super) gate: Option<Gate>,
@@ -160,7 +160,7 @@ impl Store for WatchedBox {
 
     async fn decisions(&self) -> Result<Decisions, Error> {
         let decisions = self.real.decisions().await?;
-        Ok(Decisions { may_be_lost: self.inner().decisions_may_be_lost, ..decisions })
+        Ok(Decisions { lost_until: self.inner().decisions_lost_until, ..decisions })
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

@@ -9,7 +9,7 @@ use super::apply::Applying;
 use super::recover::Recovery;
 use crate::engine::{Damage, Key, Loss, WriteSet};
 use crate::message_box::keys;
-use crate::{BatchId, Decision, Decisions, Error};
+use crate::{BatchId, Decision, Decisions, Error, Timestamp};
 
 /// The decisions that are kept.
 #[derive(Debug, Default)]
@@ -18,13 +18,13 @@ pub(super) struct Kept {
     known: BTreeMap<BatchId, (u64, Decision)>,
     /// The next free number of a record.
     next: u64,
-    may_be_lost: bool,
+    lost_until: Option<Timestamp>,
 }
 
 impl Ledger {
     /// Keeps the decision. One that is kept already stays as it is.
     pub(super) fn decide(&mut self, transaction: BatchId, destination: &str, with: &mut Applying<'_>) {
-        if self.decisions.known.contains_key(&transaction) {
+        if transaction == keys::decision::NONE || self.decisions.known.contains_key(&transaction) {
             return;
         }
         let number = self.decisions.next;
@@ -44,7 +44,12 @@ impl Ledger {
     /// Every decision that is kept.
     pub(crate) fn decisions(&self) -> Decisions {
         let known = self.decisions.known.values().map(|(_, decision)| decision.clone()).collect();
-        Decisions { known, may_be_lost: self.decisions.may_be_lost }
+        Decisions { known, lost_until: self.decisions.lost_until }
+    }
+
+    /// The number of the next record of a decision.
+    pub(crate) fn next_decision(&self) -> u64 {
+        self.decisions.next
     }
 
     /// How many decisions are kept.
@@ -73,13 +78,18 @@ impl Recovery {
         let mut seen = HashSet::new();
         for (number, decision) in found {
             kept.next = number + 1;
-            if seen.insert(decision.transaction) {
+            if decision.transaction == keys::decision::NONE {
+                kept.lost_until = kept.lost_until.max(Some(decision.decided));
+            } else if seen.insert(decision.transaction) {
                 kept.known.insert(decision.transaction, (number, decision));
             } else {
                 orphans.push(keys::decision::key(number));
             }
         }
-        kept.may_be_lost = damages.iter().any(hides_a_decision);
+        if damages.iter().any(hides_a_decision) {
+            // Opened again, the box finds the same damage: what is begun meanwhile may be among what is lost by then.
+            kept.lost_until = Some(Timestamp::from_micros(i64::MAX));
+        }
     }
 }
 

@@ -305,7 +305,7 @@ async fn a_decision_of_another_destination_stays_until_that_is_there() {
 async fn where_damage_may_have_taken_a_decision_nothing_is_rolled_back() {
     let adapter = Holding::default();
     let bench = late(&adapter).await;
-    bench.store.inner().decisions_may_be_lost = true;
+    bench.store.inner().decisions_lost_until = Some(bench.clock.now());
     leave(&bench, &adapter, Some("the world")).await;
     let unknown = leave(&bench, &adapter, None).await;
     seconds(1).await;

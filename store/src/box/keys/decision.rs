@@ -1,6 +1,9 @@
 //! Family 10: that a transaction of a destination is to be committed, under a number that is free. It is written with the
 //! end of the transaction's deliveries and deleted once the destination has committed.
 //!
+//! One about the transaction of no number ([`NONE`]) says that damage may have taken others, about transactions up to its
+//! time: a salvaged box has it.
+//!
 //! Version 1 (1 byte), number of the transaction (16), when it was decided (8), name of the destination (the rest, UTF-8).
 
 use super::{Fields, unknown};
@@ -9,6 +12,8 @@ use crate::{BatchId, Decision, Error, ErrorKind, Timestamp};
 
 pub(crate) const FAMILY: u8 = 10;
 const VERSION: u8 = 1;
+/// No transaction.
+pub(crate) const NONE: BatchId = BatchId::from_bytes([0; 16]);
 
 pub(crate) const fn key(number: u64) -> Key {
     Key::new(FAMILY, number, 0)
@@ -21,6 +26,11 @@ pub(crate) fn write(writes: &mut WriteSet, number: u64, decision: &Decision) {
         head.extend_from_slice(&decision.decided.as_micros().to_le_bytes());
         head.extend_from_slice(decision.destination.as_bytes());
     });
+}
+
+/// Says that decisions about transactions that were begun up to then may be lost.
+pub(crate) fn write_lost(writes: &mut WriteSet, number: u64, until: Timestamp) {
+    write(writes, number, &Decision { transaction: NONE, destination: String::new(), decided: until });
 }
 
 pub(crate) fn read(head: &[u8]) -> Result<Decision, Error> {

@@ -52,7 +52,8 @@ async fn a_decision_is_kept_with_the_end_of_its_deliveries_or_not_at_all() {
     drop(mailbox);
     let again = open(&engine);
     let decisions = again.decisions().await.unwrap();
-    assert!(!decisions.may_be_lost);
+    assert_eq!(decisions.lost_until, None);
+    assert!(decisions.has(transaction(2)) && !decisions.has(transaction(1)));
     let [Decision { transaction: number, destination, .. }] = decisions.known.as_slice() else {
         panic!("{decisions:?}")
     };
@@ -80,7 +81,7 @@ async fn a_destination_with_too_long_a_name_is_refused() {
     let (_engine, mailbox, _) = with_two().await;
     let name = "x".repeat(Decision::DESTINATION_BYTES_MAX + 1);
     let batch = Batch::new(IdSource::system().batch()).decide(transaction(1), name);
-    assert_eq!(mailbox.commit(&batch).await.unwrap_err().kind(), crate::ErrorKind::Invalid);
+    assert_eq!(mailbox.commit(&batch).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 /// Records of which something is damaged.
@@ -136,6 +137,33 @@ async fn where_damage_may_have_taken_a_decision_the_box_says_so() {
             Damage { file: "a".to_owned(), offset: 0, bytes: 1, key, what: "it is".to_owned(), loss };
         let mailbox =
             MessageBox::with_engine(Arc::new(Harmed(engine, damage)), BoxConfig::in_memory()).unwrap();
-        assert_eq!(mailbox.decisions().await.unwrap().may_be_lost, is_lost, "{loss:?} {key:?}");
+        let decisions = mailbox.decisions().await.unwrap();
+        assert_eq!(decisions.may_have_lost(IdSource::system().batch()), is_lost, "{loss:?} {key:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_salvaged_box_knows_until_when_decisions_may_be_lost() {
+    let (engine, mailbox, _) = with_two().await;
+    let batch = Batch::new(ids().batch()).decide(transaction(1), "there");
+    assert!(mailbox.commit(&batch).await.unwrap().all_applied());
+    drop(mailbox);
+    let before = IdSource::system().batch();
+    let what = "it is".to_owned();
+    let damage = Damage { file: "a".to_owned(), offset: 0, bytes: 1, key: None, what, loss: Loss::Unknown };
+    let to = Lasting::default();
+    let salvaged =
+        crate::inspect::salvage_engine(&Harmed(engine, damage), &to, &[], &IdSource::system(), &mut |_| {});
+    assert!(salvaged.is_ok(), "{salvaged:?}");
+    for _opened_again in 0..2 {
+        let mailbox = open(&to);
+        let decisions = mailbox.decisions().await.unwrap();
+        assert_eq!(decided(&mailbox).await, [transaction(1)]);
+        assert!(decisions.may_have_lost(before));
+        let later = decisions.lost_until.unwrap().plus(Duration::from_millis(1));
+        let bytes = (later.as_micros() / 1_000).to_be_bytes();
+        let later = [[bytes[2], bytes[3], bytes[4], bytes[5]], [bytes[6], bytes[7], 0, 0], [0; 4], [0; 4]];
+        let later: [u8; 16] = later.concat().try_into().unwrap();
+        assert!(!decisions.may_have_lost(BatchId::from_bytes(later)), "it was begun in the new box");
     }
 }
