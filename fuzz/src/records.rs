@@ -61,6 +61,7 @@ async fn use_everything(mailbox: &MessageBox, config: &BoxConfig) {
         let _ = mailbox.body(info.message, 0).await;
         let _ = mailbox.answer(info.id).await;
     }
+    let _ = mailbox.decisions().await;
     for port in mailbox.ports().into_iter().take(PORTS_MAX) {
         assert_eq!(port.counts.leased, 0, "a lease outlived its process");
         let define = Batch::new(ids.batch()).define_port(&port.name, PortSpec { backup: true });

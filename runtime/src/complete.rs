@@ -199,14 +199,28 @@ async fn give_back_unrecorded(core: &Core, items: &[&Item]) {
     core.store.release(&leases);
 }
 
-/// Commits the items, each sent, all or none of them. Nothing is concluded yet.
-pub(crate) async fn commit_all_or_none(core: &Core, items: &[Item]) -> Result<Vec<Settled>, Error> {
+/// Commits the items, each sent, all or none of them, and with them what was decided about their transaction. Nothing is
+/// concluded yet.
+pub(crate) async fn commit_all_or_none(
+    core: &Core,
+    items: &[Item],
+    decision: Option<Op>,
+) -> Result<Vec<Settled>, Error> {
     let all: Vec<&Item> = items.iter().collect();
-    commit_once(core, &all, Manner::AllOrNone).await
+    commit_with(core, &all, Manner::AllOrNone, decision).await
+}
+
+async fn commit_once(core: &Core, items: &[&Item], manner: Manner) -> Result<Vec<Settled>, Error> {
+    commit_with(core, items, manner, None).await
 }
 
 /// Commits. Does not wait for room beyond the end of the first lease, nor beyond the drain's deadline.
-async fn commit_once(core: &Core, items: &[&Item], manner: Manner) -> Result<Vec<Settled>, Error> {
+async fn commit_with(
+    core: &Core,
+    items: &[&Item],
+    manner: Manner,
+    decision: Option<Op>,
+) -> Result<Vec<Settled>, Error> {
     let now = core.clock.now();
     let mut batch = Batch::new(core.ids.batch());
     let mut ends = None;
@@ -215,6 +229,7 @@ async fn commit_once(core: &Core, items: &[&Item], manner: Manner) -> Result<Vec
         let end = item.ticket.leased().ends;
         ends = Some(ends.map_or(end, |earliest: Timestamp| earliest.min(end)));
     }
+    decision.into_iter().for_each(|op| batch.push(op));
     if manner == Manner::AllOrNone {
         batch = batch.all_or_none();
     }
@@ -232,7 +247,7 @@ async fn commit_once(core: &Core, items: &[&Item], manner: Manner) -> Result<Vec
         parks: matches!(op, Op::Suspend { .. }),
         recorded: true,
     };
-    Ok(committed.results().iter().zip(batch.ops()).map(settled).collect())
+    Ok(committed.results().iter().zip(batch.ops()).take(items.len()).map(settled).collect())
 }
 
 /// Commits; where the box is full it waits for room, since what was sent cannot be unsent.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pillarbox_store::{Want, Watch};
 use tokio::time::Instant;
 
+use crate::adapter::DoubleSafety;
 use crate::core::Phase;
 use crate::dynamic;
 use crate::hand_over::hand_over;
@@ -32,7 +33,8 @@ async fn dispatch(lane: &Arc<Lane>) {
         lane.stops("the box does not know the port".to_owned());
         return;
     };
-    if lane.info().capabilities.init_at_start && !open_at_start(lane).await {
+    let opens_at_start = lane.info().capabilities.init_at_start || holds_transactions(lane);
+    if opens_at_start && !open_at_start(lane).await {
         return;
     }
     let mut lag = LAG;
@@ -48,6 +50,10 @@ async fn dispatch(lane: &Arc<Lane>) {
                 () = core.reached(Phase::Draining) => return,
                 () = tokio::time::sleep_until(until) => {}
             }
+            continue;
+        }
+        if lane.is_unsettled() {
+            open_unless_draining(lane).await;
             continue;
         }
         let leased = match core.store.lease(&want(lane, room)).await {
@@ -83,6 +89,11 @@ async fn dispatch(lane: &Arc<Lane>) {
         }
         core.tasks.spawn(hand_over(Arc::clone(lane), leased, core.flights.enter()));
     }
+}
+
+/// Whether the destination may hold transactions from before the start.
+fn holds_transactions(lane: &Lane) -> bool {
+    lane.info().capabilities.double_safety == DoubleSafety::TwoPhase && lane.addresses().is_none()
 }
 
 fn want(lane: &Lane, room: usize) -> Want {
@@ -140,7 +151,7 @@ async fn open_at_start(lane: &Arc<Lane>) -> bool {
         if lane.core().is(Phase::Draining) {
             return false;
         }
-        if lane.adapter().is_some() {
+        if lane.adapter().is_some() && !lane.is_unsettled() {
             return true;
         }
         let until = lane.back_off().unwrap_or_else(Instant::now);

@@ -113,7 +113,7 @@ impl Flight {
         let started = lane.core().clock.now();
         let ticket = |leased| Ticket::new(&lane, &group, leased, started);
         let tickets = leased.into_iter().map(ticket).collect();
-        let joined = transaction.map(|transaction| Joined::new(lane.core(), transaction, lane.timeout()));
+        let joined = transaction.map(|transaction| Joined::new(&lane, transaction));
         Self { lane, group, tickets, deadline, joined }
     }
 

@@ -15,6 +15,7 @@ use crate::adapter::{BatchTransmitter, TransportInfo};
 use crate::core::{Core, Phase};
 use crate::dynamic::Addresses;
 use crate::port::{AdapterSource, LaneName, RouteConfig, RouteStatus};
+use crate::prepared::{Holder, settle_until_done};
 
 /// How much longer a lease lasts than an attempt may take, so that the engine's own timeout is settled first.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
@@ -41,6 +42,8 @@ pub(crate) struct Lane {
     announced: AtomicUsize,
     /// Whether `state` has some trouble: spares the lock where there is none.
     troubled: AtomicBool,
+    /// Whether the destination may hold transactions prepared that nobody works on.
+    unsettled: AtomicBool,
     /// The addresses of a dynamic port.
     addresses: Option<Addresses>,
     /// The lane of the port, where this is the one of an address: every credit is one of that as well.
@@ -55,6 +58,8 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 struct LaneState {
     adapter: Option<Arc<dyn BatchTransmitter>>,
+    /// Its destination's prepared transactions.
+    holder: Option<Arc<Holder>>,
     /// Failures in a row to open the adapter or to get a batch from it.
     failures: u32,
     /// Nothing is leased before this.
@@ -105,6 +110,7 @@ impl Lane {
             config,
             announced: AtomicUsize::new(usize::MAX),
             troubled: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
             nudge: Notify::new(),
             state: Mutex::default(),
         }
@@ -241,8 +247,37 @@ impl Lane {
         self.state().adapter.clone()
     }
 
-    pub(crate) fn opened(&self, adapter: Arc<dyn BatchTransmitter>) {
-        self.state().adapter = Some(adapter);
+    pub(crate) fn opened(&self, adapter: Arc<dyn BatchTransmitter>, holder: Option<Holder>) {
+        let mut state = self.state();
+        self.unsettled.store(holder.is_some(), Ordering::Release);
+        state.holder = holder.map(Arc::new);
+        state.adapter = Some(adapter);
+    }
+
+    /// The destination's prepared transactions, where it has any.
+    pub(crate) fn holder(&self) -> Option<Arc<Holder>> {
+        self.state().holder.clone()
+    }
+
+    /// Whether the destination may hold transactions prepared that nobody works on.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_unsettled(&self, unsettled: bool) {
+        self.unsettled.store(unsettled, Ordering::Release);
+    }
+
+    /// A transaction may have stayed prepared at the destination: nothing is handed over before that is settled.
+    pub(crate) fn leaves_unsettled(self: &Arc<Self>) {
+        if self.holder().is_none() || self.unsettled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.parent.is_some() {
+            self.core.tasks.spawn(settle_until_done(Arc::clone(self)));
+        } else {
+            self.nudge.notify_one();
+        }
     }
 
     pub(crate) fn take_adapter(&self) -> Option<Arc<dyn BatchTransmitter>> {
@@ -278,6 +313,11 @@ impl Lane {
     /// The adapter gave a batch that takes so many messages.
     pub(crate) fn began(&self, messages_max: usize) {
         self.announced.store(messages_max, Ordering::Relaxed);
+        self.recovers();
+    }
+
+    /// What kept the lane from handing anything over is gone.
+    pub(crate) fn recovers(&self) {
         if self.troubled.load(Ordering::Acquire) {
             let mut state = self.state();
             (state.failures, state.back_off, state.trouble) = (0, None, None);

@@ -20,6 +20,7 @@ mod hand_over;
 mod lane;
 mod open;
 mod port;
+mod prepared;
 mod proxy;
 mod retry;
 mod runtime;

@@ -7,16 +7,27 @@ use tokio::time::Instant;
 use crate::adapter::{Adapter, BatchTransmitter, OpenContext, SendError};
 use crate::lane::{CallFailed, Lane};
 use crate::port::AdapterSource;
+use crate::prepared::{Holder, settle};
 use crate::proxy::Proxy;
 use crate::wrap;
 
-/// Opens the adapter. Where that fails the lane backs off, and its trouble says why.
+/// Opens the adapter, unless it is open, and settles what its destination holds prepared. Where either fails the lane
+/// backs off, and its trouble says why.
 pub(crate) async fn open(lane: &Arc<Lane>) {
+    if lane.adapter().is_none() {
+        open_adapter(lane).await;
+    }
+    if lane.adapter().is_some() && lane.is_unsettled() {
+        settle(lane).await;
+    }
+}
+
+async fn open_adapter(lane: &Arc<Lane>) {
     let deadline = Instant::now() + lane.timeout();
     let why = match lane.call(deadline, opened(Arc::clone(lane))).await {
-        Ok(Ok(adapter)) => {
+        Ok(Ok((adapter, holder))) => {
             tracing::debug!(lane = %lane.name(), kind = lane.info().kind, "the adapter is open");
-            lane.opened(adapter);
+            lane.opened(adapter, holder);
             return;
         }
         Ok(Err(error)) => error.to_failure().text(),
@@ -27,7 +38,7 @@ pub(crate) async fn open(lane: &Arc<Lane>) {
     lane.backs_off("open the adapter", &why);
 }
 
-async fn opened(lane: Arc<Lane>) -> Result<Arc<dyn BatchTransmitter>, SendError> {
+async fn opened(lane: Arc<Lane>) -> Result<(Arc<dyn BatchTransmitter>, Option<Holder>), SendError> {
     let adapter = match lane.source() {
         AdapterSource::Open(adapter) => adapter.clone(),
         AdapterSource::Checked(settings, _) => {
@@ -49,5 +60,6 @@ async fn opened(lane: Arc<Lane>) -> Result<Arc<dyn BatchTransmitter>, SendError>
         Adapter::Each(adapter) => wrap::each(adapter),
     };
     adapter.initialize(Proxy::new(&lane)).await?;
-    Ok(adapter)
+    let holder = adapter.prepared_transactions().map(Holder::new).transpose()?;
+    Ok((adapter, holder))
 }

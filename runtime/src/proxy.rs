@@ -256,11 +256,11 @@ impl CompletionBatch {
     pub async fn done_in(self, transaction: Arc<dyn Transaction>) -> Result<(), TransactError> {
         let Self { core, items } = self;
         let is_sent = |(_, act): &(Outgoing, Act)| matches!(act, Act::Delete | Act::Respond(_));
-        if items.is_empty() || !items.iter().all(is_sent) || check_answers(&items).is_err() {
+        if !items.iter().all(is_sent) || check_answers(&items).is_err() {
             return Err(TransactError::NotSent);
         }
-        let within = items.iter().map(|(message, _)| message.ticket.lane().timeout()).min();
-        let joined = Joined::new(&core, transaction, within.unwrap_or_default());
+        let Some((first, _)) = items.first() else { return Err(TransactError::NotSent) };
+        let joined = Joined::new(first.ticket.lane(), transaction);
         let Claimed { claims, mut statuses, .. } = Claimed::of(items);
         if statuses.iter().any(|status| !status.is_applied()) {
             reopen(&claims);

@@ -2,21 +2,22 @@
 //! neither can be without the other for as long as nobody crashes.
 //!
 //! `prepare`, then [`decide`], then `commit`. The decision is the box's batch that ends the deliveries, all or none of
-//! them. A crash leaves at most a transaction that is prepared: before the decision its deliveries are ready again, after
-//! it they are done, and the destination is to commit what it holds under that name.
+//! them, and keeps that it did so until the destination has committed. A crash leaves at most a transaction that is
+//! prepared: before the decision its deliveries are ready again, after it they are done, and `prepared.rs` has the
+//! destination commit what it holds under that name.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
-use pillarbox_store::{Error, ErrorKind, Refusal};
+use pillarbox_store::{Error, ErrorKind, Op, Refusal};
 
-use crate::adapter::{CommitConfirm, SendError, Transaction, TransactionId};
+use crate::adapter::{CommitConfirm, ErrorClass, SendError, Transaction, TransactionId};
 use crate::complete::{Item, Settled, commit_all_or_none, conclude};
-use crate::core::{Core, Phase};
+use crate::core::Phase;
 use crate::lane::{AbortOnDrop, Lane, panic_text};
+use crate::prepared::forget;
 use crate::proxy::ItemStatus;
 
 /// Why a transacted completion batch did not end as it should.
@@ -66,8 +67,7 @@ const UNCONFIRMED: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct Joined {
     transaction: Arc<dyn Transaction>,
-    core: Arc<Core>,
-    within: Duration,
+    lane: Arc<Lane>,
     state: AtomicU8,
 }
 
@@ -79,18 +79,23 @@ impl Transactions {
     fn known(&self) -> MutexGuard<'_, BTreeMap<TransactionId, Weak<Joined>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether somebody in this process is going to end it.
+    pub(crate) fn is_live(&self, id: &TransactionId) -> bool {
+        let joined = self.known().get(id).and_then(Weak::upgrade);
+        joined.is_some_and(|joined| matches!(joined.state.load(Ordering::Acquire), OPEN | ENDING))
+    }
 }
 
 impl Joined {
     /// Joins a transaction; the same one again gives the same.
-    pub(crate) fn new(core: &Arc<Core>, transaction: Arc<dyn Transaction>, within: Duration) -> Arc<Self> {
-        let mut known = core.transactions.known();
+    pub(crate) fn new(lane: &Arc<Lane>, transaction: Arc<dyn Transaction>) -> Arc<Self> {
+        let mut known = lane.core().transactions.known();
         if let Some(joined) = known.get(transaction.id()).and_then(Weak::upgrade) {
             return joined;
         }
         let name = transaction.id().clone();
-        let joined =
-            Arc::new(Self { transaction, core: Arc::clone(core), within, state: AtomicU8::new(OPEN) });
+        let joined = Arc::new(Self { transaction, lane: Arc::clone(lane), state: AtomicU8::new(OPEN) });
         known.insert(name, Arc::downgrade(&joined));
         joined
     }
@@ -121,6 +126,8 @@ impl Joined {
         if let Err(error) = self.call(async move { transaction.roll_back().await }).await {
             let error = error.to_failure().text();
             tracing::error!(transaction = %self.transaction.id(), error, "could not be rolled back");
+            self.ended(ROLLED_BACK);
+            self.lane.leaves_unsettled();
         }
         self.ended(ROLLED_BACK);
     }
@@ -130,7 +137,8 @@ impl Joined {
         &self,
         call: impl Future<Output = Result<(), SendError>> + Send + 'static,
     ) -> Result<(), SendError> {
-        let mut task = self.core.tasks.spawn(call);
+        let within = self.lane.timeout();
+        let mut task = self.lane.core().tasks.spawn(call);
         let _ends_with_this_call = AbortOnDrop(task.abort_handle());
         tokio::select! {
             biased;
@@ -138,8 +146,8 @@ impl Joined {
                 Ok(payload) => SendError::temporary(panic_text(payload.as_ref())),
                 Err(_aborted) => SendError::temporary("the runtime has stopped"),
             })),
-            () = tokio::time::sleep(self.within) => {
-                Err(SendError::temporary(format!("no answer within {:?}", self.within)))
+            () = tokio::time::sleep(within) => {
+                Err(SendError::temporary(format!("no answer within {within:?}")))
             }
         }
     }
@@ -147,14 +155,14 @@ impl Joined {
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        self.core.transactions.known().remove(self.transaction.id());
+        self.lane.core().transactions.known().remove(self.transaction.id());
     }
 }
 
 /// Ends a transaction together with the deliveries of claimed tickets, every one sent. After an error that says that the
 /// messages are still the adapter's, their tickets are open again; otherwise they are settled.
 pub(crate) async fn transact(joined: Arc<Joined>, items: Vec<Item>) -> Result<(), TransactError> {
-    let core = Arc::clone(&joined.core);
+    let core = Arc::clone(joined.lane.core());
     if !joined.end() {
         reopen(&items);
         return Err(TransactError::Ended);
@@ -171,33 +179,43 @@ pub(crate) async fn transact(joined: Arc<Joined>, items: Vec<Item>) -> Result<()
         reopen(&items);
         return Err(TransactError::NotPrepared(error));
     }
-    decide(&joined, &items).await?;
+    let is_kept = decide(&joined, &items).await?;
     let transaction = Arc::clone(&joined.transaction);
     match joined.call(async move { transaction.commit().await }).await {
         Ok(()) => {
             joined.ended(COMMITTED);
+            if is_kept {
+                forget(&core, [joined.transaction.id().number()]).await;
+            }
             Ok(())
         }
         Err(error) => {
             joined.ended(UNCONFIRMED);
             let text = error.to_failure().text();
             tracing::error!(transaction = %joined.transaction.id(), error = text, "the commit is not confirmed");
+            if is_kept && error.class() == ErrorClass::Temporary {
+                joined.lane.leaves_unsettled();
+            }
             Err(TransactError::Uncommitted(error))
         }
     }
 }
 
-/// The commit point: after `Ok` every item is recorded. A record of the decision under the transaction's name belongs
-/// into this batch, to be deleted once `commit` has returned; what a destination holds prepared after a crash is then
-/// committed where there is such a record, and rolled back where there is none.
-async fn decide(joined: &Joined, items: &[Item]) -> Result<(), TransactError> {
-    let core = &joined.core;
-    match commit_all_or_none(core, items).await {
+/// The commit point: after `Ok` every item is recorded, and with them, under the transaction's name, that it is to be
+/// committed. True where that is kept: where the adapter lists what its destination holds prepared.
+async fn decide(joined: &Joined, items: &[Item]) -> Result<bool, TransactError> {
+    let core = joined.lane.core();
+    let holder = joined.lane.holder();
+    let decision = holder.as_ref().map(|holder| Op::Decide {
+        transaction: joined.transaction.id().number(),
+        destination: holder.destination().to_owned(),
+    });
+    match commit_all_or_none(core, items, decision).await {
         Ok(settled) if settled.iter().all(Settled::is_applied) => {
             for (item, settled) in items.iter().zip(&settled) {
                 conclude(core, item, settled);
             }
-            Ok(())
+            Ok(holder.is_some())
         }
         Ok(settled) => {
             joined.roll_back().await;

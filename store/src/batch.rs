@@ -90,6 +90,19 @@ pub enum Op {
         /// Why.
         reason: String,
     },
+    /// Decide that a transaction which a destination holds prepared is to be committed: written with the end of its
+    /// deliveries, both or neither. See [`crate::Decision`]. One that is decided already stays as it is.
+    Decide {
+        /// The transaction's number.
+        transaction: BatchId,
+        /// The destination that holds it, at most [`crate::Decision::DESTINATION_BYTES_MAX`] bytes.
+        destination: String,
+    },
+    /// Forget such a decision: the destination has committed. Forgetting one that is not kept does nothing.
+    Forget {
+        /// The transaction's number.
+        transaction: BatchId,
+    },
     /// Make a port known, or change what is known of it. Where it has no backup route any more, what waits there goes
     /// back to the primary with its full budget.
     DefinePort {
@@ -213,6 +226,18 @@ impl Batch {
     /// Adds [`Op::Terminate`].
     pub fn terminate(mut self, delivery: DeliveryId, reason: impl Into<String>) -> Self {
         self.push(Op::Terminate { delivery, reason: reason.into() });
+        self
+    }
+
+    /// Adds [`Op::Decide`].
+    pub fn decide(mut self, transaction: BatchId, destination: impl Into<String>) -> Self {
+        self.push(Op::Decide { transaction, destination: destination.into() });
+        self
+    }
+
+    /// Adds [`Op::Forget`].
+    pub fn forget(mut self, transaction: BatchId) -> Self {
+        self.push(Op::Forget { transaction });
         self
     }
 

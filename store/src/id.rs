@@ -12,7 +12,7 @@ use rand::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Clock, SystemClock};
+use crate::{Clock, SystemClock, Timestamp};
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -68,6 +68,15 @@ uuid_id! {
 uuid_id! {
     /// A box's name, made at its creation; the first part of every send key.
     BoxId
+}
+
+impl BatchId {
+    /// When it was made, to the millisecond.
+    pub(crate) fn made(self) -> Timestamp {
+        let [a, b, c, d, e, f, ..] = self.to_bytes();
+        let millis = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        Timestamp::from_micros(millis.saturating_mul(1_000))
+    }
 }
 
 /// A delivery's number: one message on its way to one port. Rises in commit order and is never used again.

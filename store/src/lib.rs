@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod clock;
 mod codec;
+mod decision;
 mod delivery;
 mod error;
 mod id;
@@ -29,6 +30,7 @@ pub mod testing;
 pub use answer::{Answer, Answered};
 pub use batch::{Batch, Committed, Durability, Op, OpResult};
 pub use clock::{Clock, SystemClock, Timestamp};
+pub use decision::{Decision, Decisions};
 pub use delivery::{
     ATTEMPTS_KEPT, Attempt, AttemptNote, AttemptOutcome, DeliveryDetail, DeliveryInfo, DeliveryState,
     Failure, MessageInfo, Route,

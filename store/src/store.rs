@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::{
-    Answered, Batch, BodyWriter, BoxId, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState,
-    Error, Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Timestamp, Want,
+    Answered, Batch, BodyWriter, BoxId, Committed, Decisions, DeliveryDetail, DeliveryId, DeliveryInfo,
+    DeliveryState, Error, Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Timestamp, Want,
 };
 
 /// Which deliveries to list.
@@ -163,6 +163,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`Store::message`].
     async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error>;
+
+    /// The decisions that are kept ([`crate::Op::Decide`]).
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unavailable`] or [`crate::ErrorKind::Closed`]: the box has stopped, and what it knew last
+    /// may not be what its disk has.
+    async fn decisions(&self) -> Result<Decisions, Error>;
 
     /// A page of deliveries, in order of number.
     ///

@@ -53,6 +53,7 @@ impl Form {
         #[cfg(feature = "sled")]
         Self::SledValue,
         Self::Head(9),
+        Self::Head(10),
     ];
 }
 

@@ -55,6 +55,8 @@ pub struct Model {
     pub deliveries: BTreeMap<DeliveryId, ModelDelivery>,
     /// The bodies of the answers that it keeps.
     pub answers: BTreeMap<DeliveryId, Vec<u8>>,
+    /// The decisions that it keeps, with their destinations.
+    pub decisions: BTreeMap<BatchId, String>,
     /// The bodies of its messages.
     pub bodies: BTreeMap<MessageId, Vec<u8>>,
     applied: BTreeMap<BatchId, Vec<OpResult>>,
@@ -88,7 +90,9 @@ impl Model {
                 })
                 .collect();
         }
-        if results.iter().any(OpResult::is_applied) {
+        // To forget twice does no harm.
+        let forgets = batch.ops().iter().all(|op| matches!(op, Op::Forget { .. }));
+        if !forgets && results.iter().any(OpResult::is_applied) {
             self.applied.insert(batch.id(), results.clone());
         }
         results
@@ -113,6 +117,12 @@ impl Model {
                 }
             }
             Op::Hold { .. } | Op::Resume { .. } | Op::Terminate { .. } => self.administer(op)?,
+            Op::Decide { transaction, destination } => {
+                self.decisions.entry(*transaction).or_insert_with(|| destination.clone());
+            }
+            Op::Forget { transaction } => {
+                self.decisions.remove(transaction);
+            }
             Op::DefinePort { port, spec } => {
                 let known = self.ports.entry(port.clone()).or_default();
                 known.defined = true;

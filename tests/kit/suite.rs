@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    ATTEMPTS_KEPT, Answer, AttemptNote, Batch, Clock, DeliveryId, DeliveryInfo, DeliveryState, Failure,
-    Filter, Headers, IdSource, Lease, Message, Op, PortName, PortSpec, Route, Store, Want,
+    ATTEMPTS_KEPT, Answer, AttemptNote, Batch, BatchId, Clock, DeliveryId, DeliveryInfo, DeliveryState,
+    Failure, Filter, Headers, IdSource, Lease, Message, Op, PortName, PortSpec, Route, Store, Want,
 };
 use proptest::prelude::*;
 
@@ -56,6 +56,8 @@ pub enum Draw {
     Administer(usize, u8),
     /// Define (with or without backup), retire, pause or unpause a port.
     Port(usize, u8),
+    /// Decide about one of a few transactions, or forget that.
+    Decide(u8, bool),
 }
 
 /// Names of the ports; the last is never defined at first.
@@ -70,6 +72,7 @@ fn draw() -> impl Strategy<Value = Draw> {
         8 => (any::<usize>(), 0..5u8, 0..20u64, any::<bool>()).prop_map(|(l, how, s, c)| Draw::Settle(l, how, s, c)),
         3 => (any::<usize>(), 0..3u8).prop_map(|(delivery, how)| Draw::Administer(delivery, how)),
         1 => (0..4usize, 0..5u8).prop_map(|(port, how)| Draw::Port(port, how)),
+        2 => (0..6u8, any::<bool>()).prop_map(|(number, forget)| Draw::Decide(number, forget)),
     ]
 }
 
@@ -201,6 +204,11 @@ impl Run {
                     _ => Op::Terminate { delivery, reason: "ended".to_owned() },
                 }
             }
+            Draw::Decide(number, forget) => {
+                let transaction = BatchId::from_bytes([number; 16]);
+                let destination = format!("destination {number}");
+                if forget { Op::Forget { transaction } } else { Op::Decide { transaction, destination } }
+            }
             Draw::Port(place, how) => {
                 let port = port(PORTS[place]);
                 match how {
@@ -262,6 +270,9 @@ impl Run {
     }
 
     async fn compare_all(&self) {
+        let decisions = self.store.decisions().await.expect("a healthy box answers");
+        let known = decisions.known.into_iter().map(|decision| (decision.transaction, decision.destination));
+        assert!(known.eq(self.model.decisions.clone()) && decisions.lost_until.is_none());
         let mut filter = Filter { limit: 7, ..Filter::default() };
         let mut listed = Vec::new();
         loop {
@@ -337,6 +348,7 @@ fn independent(batch: &Batch) -> bool {
         Op::Hold { delivery, .. } | Op::Resume { delivery } | Op::Terminate { delivery, .. } => {
             seen.insert(delivery.to_string())
         }
+        Op::Decide { transaction, .. } | Op::Forget { transaction } => seen.insert(transaction.to_string()),
         _ => false,
     })
 }

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use pillarbox_store::{
-    Answered, Batch, BodyWriter, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error,
-    ErrorKind, Filter, Lease, Leased, MessageBox, MessageId, MessageInfo, Op, OpResult, PortInfo, PortName,
-    Refusal, Route, Store, Timestamp, Want, Watch,
+    Answered, Batch, BodyWriter, BoxId, BoxStats, Committed, Decisions, DeliveryDetail, DeliveryId,
+    DeliveryInfo, Error, ErrorKind, Filter, Lease, Leased, MessageBox, MessageId, MessageInfo, Op, OpResult,
+    PortInfo, PortName, Refusal, Route, Store, Timestamp, Want, Watch,
 };
 use pillarbox_tests::history::{Answer, How, Said, To, What};
 
@@ -159,6 +159,10 @@ impl Store for Recorder {
 
     async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
         self.inner.answer(id).await
+    }
+
+    async fn decisions(&self) -> Result<Decisions, Error> {
+        self.inner.decisions().await
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

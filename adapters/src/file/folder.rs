@@ -109,6 +109,61 @@ impl Folder {
         }
     }
 
+    /// Makes a folder in it, for ourselves alone.
+    pub(super) fn make(&self, name: &str) -> Result<(), Blocked> {
+        Ok(rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))?)
+    }
+
+    /// Opens a folder in it.
+    pub(super) fn inner(&self, name: &str) -> Result<Self, Blocked> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self { path: self.path.join(name), fd: rustix::fs::openat(&self.fd, name, flags, Mode::empty())? })
+    }
+
+    /// Removes an empty folder in it, if there is one.
+    pub(super) fn remove_folder(&self, name: &str) -> Result<(), Blocked> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The names in it that are text, as ours are.
+    pub(super) fn names(&self) -> Result<Vec<String>, Blocked> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd)? {
+            if let Ok(name) = entry?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Moves a file into another folder under the same name, replacing what is there.
+    pub(super) fn move_replacing(&self, name: &str, to: &Self) -> Result<(), Blocked> {
+        Ok(rustix::fs::renameat(&self.fd, name, &to.fd, name)?)
+    }
+
+    /// Moves a file into another folder under the same name. `false` where that name is taken there: it stays.
+    pub(super) fn move_to(&self, name: &str, to: &Self) -> Result<bool, Blocked> {
+        match rustix::fs::renameat_with(&self.fd, name, &to.fd, name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match rustix::fs::linkat(&self.fd, name, &to.fd, name, AtFlags::empty()) {
+                    Ok(()) => self.remove(name).map(|()| true),
+                    Err(Errno::EXIST) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes a file of this name, if there is one.
     pub(super) fn remove(&self, name: &str) -> Result<(), Blocked> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {

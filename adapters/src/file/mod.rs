@@ -8,6 +8,7 @@ use pillarbox_runtime::adapter::{
 
 use self::send::FileSender;
 use self::settings::{FileSettings, Mode};
+use self::two_phase::TwoPhase;
 use crate::on_thread::on_thread;
 
 mod folder;
@@ -18,6 +19,9 @@ mod template;
 mod template_tests;
 #[cfg(test)]
 mod tests;
+mod two_phase;
+#[cfg(test)]
+mod two_phase_tests;
 
 /// The kind `file`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +46,12 @@ fn info(mode: Mode) -> TransportInfo {
     }
 }
 
+/// What a route claims that has `two_phase` set.
+fn two_phase_info(mut info: TransportInfo) -> TransportInfo {
+    info.capabilities = info.capabilities.double_safety(DoubleSafety::TwoPhase);
+    info
+}
+
 impl AdapterKind for FileKind {
     fn describe(&self) -> TransportInfo {
         info(Mode::CreateNew)
@@ -60,6 +70,9 @@ impl AdapterKind for FileKind {
 impl CheckedSettings for Checked {
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         let settings = self.0.clone();
+        if settings.two_phase {
+            return Ok(Adapter::transactional(on_thread(move || TwoPhase::open(settings)).await?));
+        }
         Ok(Adapter::blocking(on_thread(move || FileSender::open(settings)).await?))
     }
 }

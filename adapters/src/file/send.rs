@@ -129,7 +129,7 @@ fn at<'a>(folder: &'a Folder, name: &'a str, doing: &'static str) -> impl FnOnce
 
 /// Whether the message is there already, from an attempt whose outcome was lost. If so it is durable on return,
 /// apart from its name.
-fn is_there(folder: &Folder, name: &str, parcel: &Parcel<'_>) -> Result<bool, SendError> {
+pub(super) fn is_there(folder: &Folder, name: &str, parcel: &Parcel<'_>) -> Result<bool, SendError> {
     let step = |doing: &'static str| at(folder, name, doing);
     let Some(mut file) = folder.existing(name).map_err(step("look at"))? else {
         return Ok(false);
@@ -164,7 +164,7 @@ fn has_content(file: &mut File, body: &Body, path: &Path) -> Result<bool, SendEr
     Ok(true)
 }
 
-fn write_body(file: &mut File, body: &Body, path: &Path) -> Result<(), SendError> {
+pub(super) fn write_body(file: &mut File, body: &Body, path: &Path) -> Result<(), SendError> {
     let mut written = 0;
     for index in 0..body.fragments() {
         let fragment = body.fragment(index).map_err(body_unreadable)?;

@@ -28,6 +28,7 @@ pub(super) struct FileSettings {
     pub(super) create_folder: bool,
     pub(super) separator: String,
     pub(super) permissions: Option<u32>,
+    pub(super) two_phase: bool,
 }
 
 /// The settings as they are written.
@@ -39,6 +40,7 @@ struct Written {
     create_folder: Option<bool>,
     separator: Option<String>,
     permissions: Option<String>,
+    two_phase: Option<bool>,
 }
 
 impl FileSettings {
@@ -67,6 +69,10 @@ impl FileSettings {
         if mode.is_some_and(|mode| mode != Mode::Append) && written.separator.is_some() {
             problems.add("separator", "it is for mode \"append\" only; remove it or set the mode");
         }
+        let two_phase = written.two_phase.unwrap_or(false);
+        if two_phase && mode == Some(Mode::Append) {
+            problems.add("two_phase", "a message cannot be prepared at the end of a file; use another mode");
+        }
         let permissions =
             written.permissions.and_then(|text| problems.take("permissions", permissions(&text)));
         let checked = folder.zip(name).zip(mode).map(|((folder, name), mode)| Self {
@@ -76,6 +82,7 @@ impl FileSettings {
             create_folder: written.create_folder.unwrap_or(true),
             separator: written.separator.unwrap_or_default(),
             permissions,
+            two_phase,
         });
         problems.finish(checked)
     }

@@ -277,6 +277,7 @@ fn settings_have_defaults() {
     assert_eq!(checked.folder, Path::new("/var/out"));
     assert_eq!(checked.mode, Mode::CreateNew);
     assert!(checked.create_folder && checked.separator.is_empty() && checked.permissions.is_none());
+    assert!(!checked.two_phase);
     assert_eq!(checked.name.render(&Sample::new("").parcel()).unwrap(), ID);
 }
 

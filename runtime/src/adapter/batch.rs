@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Outgoing, SendError, Transaction, TransportControl};
+use super::{Outgoing, PreparedTransactions, SendError, Transaction, TransportControl};
 
 /// What the adapter says to one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,13 @@ pub trait BatchTransmitter: TransportControl {
     /// # Errors
     /// The messages go back to be ready, no attempt is charged, and the engine waits a while before it asks again.
     async fn get_batch(&self) -> Result<Box<dyn TransmitBatch>, SendError>;
+
+    /// The prepared transactions of the destination, asked for once the adapter is initialised. An adapter that sends in
+    /// transactions and gives none leaves it to others to settle what a crash leaves prepared: the box keeps no decision
+    /// for it. Default none.
+    fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
+        None
+    }
 }
 
 /// Re-implements `IBTTransmitterBatch`: the adapter's container that the engine fills.

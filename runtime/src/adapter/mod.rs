@@ -13,6 +13,7 @@
 //! | [`Transmitter`] | `IBTTransmitter` | one message at a time |
 //! | [`Proxy`](crate::Proxy), [`CompletionBatch`](crate::CompletionBatch) | `IBTTransportProxy`, `IBTTransportBatch`, `IBTBatchCallBack` | delete, respond, resubmit, move to backup, suspend; `done().await` gives every item's status |
 //! | [`Transaction`], [`CommitConfirm`] | the distributed transaction, `IBTDTCCommitConfirm` | a transacted send, and how it ended |
+//! | [`PreparedTransactions`] | the recovery of the distributed transaction's coordinator | what a crash left prepared |
 //!
 //! Most adapters need none of that: [`Sender`], [`BlockingSender`], [`BatchSender`], [`Requester`] and
 //! [`TransactionalSender`] are wrapped into the protocol by the runtime, and the failure ladder is applied for them.
@@ -25,7 +26,7 @@
 //! | asynchronous | [`Transmitter`] | `Pending` | the adapter, one or many in a completion batch | what was sent and not completed |
 //! | synchronous batch | [`BatchTransmitter`] | `Sent` | the engine, all of the batch in one step after `done` | a batch |
 //! | asynchronous batch | [`BatchTransmitter`] | `Pending` | the adapter | what was sent and not completed |
-//! | transactional asynchronous batch | [`BatchTransmitter`] with a [`Transaction`] | `Pending` | the adapter, in the transaction | nothing; it may leave a transaction prepared |
+//! | transactional asynchronous batch | [`BatchTransmitter`] with a [`Transaction`] | `Pending` | the adapter, in the transaction | nothing, where the destination lists what it holds ([`PreparedTransactions`]) |
 //! | solicit-response | either | `Pending` | the adapter, with the answer in the same step | requests whose answer was not recorded |
 
 mod batch;
@@ -43,5 +44,5 @@ pub use kind::{Adapter, AdapterKind, CheckedSettings, OpenContext};
 pub use outgoing::Outgoing;
 pub use sender::{BatchSender, BlockingSender, Requester, Sender, TransactionalSender};
 pub use settings::{HandlerSettings, SettingProblem, Settings, SettingsError};
-pub use transaction::{Transaction, TransactionId};
+pub use transaction::{PreparedTransactions, Transaction, TransactionId};
 pub use transport::{Capabilities, DoubleSafety, Transport, TransportControl, TransportInfo};

@@ -74,7 +74,9 @@ pub trait Requester: Transport {
 }
 
 /// Sends many messages in one transaction of the destination, which ends as the box's record of their deliveries does:
-/// all of it or nothing, for as long as neither side crashes. For what a crash leaves see [`super::Transaction`].
+/// all of it or nothing. What a crash leaves prepared is settled when the adapter is opened again
+/// ([`super::PreparedTransactions`] says how), so declare [`super::DoubleSafety::TwoPhase`]: such an adapter is opened when
+/// the runtime starts.
 ///
 /// Where a batch cannot be prepared, each of its messages is tried in a transaction of its own, so that one that the
 /// destination refuses costs the others nothing.
@@ -94,17 +96,29 @@ pub trait TransactionalSender: Transport {
     /// Dropped when the route's `timeout` has passed or the drain's deadline has come; `roll_back` is called next.
     async fn prepare(&self, transaction: &TransactionId, messages: &[Outgoing]) -> Result<(), SendError>;
 
-    /// Commits what was prepared. Called once; the box has recorded the messages as delivered.
+    /// Commits what was prepared. The box has recorded the messages as delivered. Called again only for what the
+    /// destination lists as prepared.
     ///
     /// # Errors
-    /// The destination may still hold it prepared; the error is shown with the route.
+    /// The destination may still hold it prepared; the error is shown with the route, and where it is temporary
+    /// [`TransactionalSender::prepared`] is asked after a pause.
     async fn commit(&self, transaction: &TransactionId) -> Result<(), SendError>;
 
-    /// Undoes the transaction, prepared or not, as far as it is known. Called once.
+    /// Undoes the transaction, prepared or not, as far as it is known. Called again only for what the destination lists
+    /// as prepared.
     ///
     /// # Errors
-    /// The destination may still hold it prepared; the error is logged.
+    /// The destination may still hold it prepared; the error is logged, and `prepared` is asked as after `commit`.
     async fn roll_back(&self, transaction: &TransactionId) -> Result<(), SendError>;
+
+    /// The name of what holds the transactions, as [`super::PreparedTransactions::destination`].
+    fn destination(&self) -> String;
+
+    /// What it holds prepared, as [`super::PreparedTransactions::prepared`].
+    ///
+    /// # Errors
+    /// It is asked again after a pause.
+    async fn prepared(&self, prefix: &str) -> Result<Vec<TransactionId>, SendError>;
 
     /// Called once at the end, when nothing is being sent any more.
     async fn close(&self) {}

@@ -14,7 +14,8 @@ use crate::Proxy;
 pub enum DoubleSafety {
     /// The send key is recorded in the destination's own transaction: never twice.
     Ledger,
-    /// Prepared at the destination, decided in the box: never twice.
+    /// Prepared at the destination, decided in the box: never twice. An adapter that says so is opened when the runtime
+    /// starts: what a crash left prepared does not wait for the next message.
     TwoPhase,
     /// The destination recognises the send key for this long (`None`: for ever).
     Keyed(Option<Duration>),

@@ -166,9 +166,10 @@ pub(crate) async fn hand_over(lane: Arc<Lane>, leased: Vec<Leased>, inside: Insi
 
 /// Hands messages of one address over to its adapter, which is opened where that is needed.
 async fn send(lane: Arc<Lane>, leased: Vec<Leased>, inside: Inside) {
-    if lane.adapter().is_none() && lane.back_off().is_none() {
+    let is_to_open = || (lane.adapter().is_none() || lane.is_unsettled()) && lane.back_off().is_none();
+    if is_to_open() {
         let _turn = lane.opening.lock().await;
-        if lane.adapter().is_none() && lane.back_off().is_none() {
+        if is_to_open() {
             tokio::select! {
                 biased;
                 () = lane.core().reached(Phase::Draining) => {}

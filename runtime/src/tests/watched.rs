@@ -9,8 +9,9 @@ use futures_util::FutureExt;
 use pillarbox_store::engine::Engine;
 use pillarbox_store::{
     Answered, Attempt, Batch, BodyWriter, BoxConfig, BoxId, BoxStats, Clock, Committed, Committing,
-    DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource, Lease,
-    Leased, MessageBox, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want, Watch,
+    Decisions, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource,
+    Lease, Leased, MessageBox, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
+    Watch,
 };
 
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Inner {
     pub(super) refuse_commits: Vec<ErrorKind>,
     /// What every lease answers instead of working.
     pub(super) refuse_leases: Option<ErrorKind>,
+    /// Damage may have taken decisions about what was begun up to then.
+    pub(super) decisions_lost_until: Option<Timestamp>,
     leases: BTreeMap<DeliveryId, Lease>,
     /// Asked before each commit; where it says no, the commit fails and nothing is written.
     pub(super) gate: Option<Gate>,
@@ -153,6 +156,11 @@ impl Store for WatchedBox {
 
     async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
         self.real.answer(id).await
+    }
+
+    async fn decisions(&self) -> Result<Decisions, Error> {
+        let decisions = self.real.decisions().await?;
+        Ok(Decisions { lost_until: self.inner().decisions_lost_until, ..decisions })
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

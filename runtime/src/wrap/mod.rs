@@ -16,9 +16,9 @@ use async_trait::async_trait;
 
 use crate::Proxy;
 use crate::adapter::{
-    BatchSender, BatchTransmitter, Begun, BlockingSender, CommitConfirm, Done, Outgoing, Requester,
-    SendError, Sender, TransactionalSender, TransmitBatch, Transmitted, Transmitter, Transport,
-    TransportControl, TransportInfo,
+    BatchSender, BatchTransmitter, Begun, BlockingSender, CommitConfirm, Done, Outgoing,
+    PreparedTransactions, Requester, SendError, Sender, TransactionalSender, TransmitBatch, Transmitted,
+    Transmitter, Transport, TransportControl, TransportInfo,
 };
 use crate::tasks::Gate;
 use finish::Finisher;
@@ -71,6 +71,11 @@ trait Work: fmt::Debug + Send + Sync + 'static {
 
     /// Starts the sending and returns at once.
     fn start(&self, line: &Line, messages: Vec<Outgoing>);
+
+    /// What the destination holds prepared.
+    fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
+        None
+    }
 
     /// Called when nothing is under way any more.
     async fn close(&self, line: &Line);
@@ -127,6 +132,10 @@ impl<W: Work> TransportControl for Wrapped<W> {
 impl<W: Work> BatchTransmitter for Wrapped<W> {
     async fn get_batch(&self) -> Result<Box<dyn TransmitBatch>, SendError> {
         Ok(Box::new(Collecting { shared: Arc::clone(&self.shared), messages: Vec::new() }))
+    }
+
+    fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
+        self.shared.work.prepared_transactions()
     }
 }
 

@@ -8,7 +8,9 @@ use futures_util::FutureExt;
 use pillarbox_store::Refusal;
 
 use super::{Line, Work};
-use crate::adapter::{Outgoing, SendError, Transaction, TransactionId, TransactionalSender, TransportInfo};
+use crate::adapter::{
+    Outgoing, PreparedTransactions, SendError, Transaction, TransactionId, TransactionalSender, TransportInfo,
+};
 use crate::proxy::ItemStatus;
 use crate::{CompletionBatch, Proxy, TransactError};
 
@@ -36,8 +38,35 @@ impl<S: TransactionalSender> Work for InTransaction<S> {
         });
     }
 
+    fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
+        Some(Arc::new(Left(Arc::clone(&self.0))))
+    }
+
     async fn close(&self, _line: &Line) {
         self.0.close().await;
+    }
+}
+
+/// What a sender's destination was left with.
+#[derive(Debug)]
+struct Left<S>(Arc<S>);
+
+#[async_trait]
+impl<S: TransactionalSender> PreparedTransactions for Left<S> {
+    fn destination(&self) -> String {
+        self.0.destination()
+    }
+
+    async fn prepared(&self, prefix: &str) -> Result<Vec<TransactionId>, SendError> {
+        self.0.prepared(prefix).await
+    }
+
+    async fn commit(&self, transaction: &TransactionId) -> Result<(), SendError> {
+        self.0.commit(transaction).await
+    }
+
+    async fn roll_back(&self, transaction: &TransactionId) -> Result<(), SendError> {
+        self.0.roll_back(transaction).await
     }
 }
 

@@ -31,7 +31,17 @@ pub(super) fn run(global: &Global, config: &Config, output: Output) -> Result<()
 /// A report as JSON.
 pub(super) fn json(report: &Report, folder: &str) -> Value {
     let Contents {
-        records, bytes, messages, fragments, attempts, traces, answers, batches, leftovers, ..
+        records,
+        bytes,
+        messages,
+        fragments,
+        attempts,
+        traces,
+        answers,
+        decisions,
+        batches,
+        leftovers,
+        ..
     } = report.contents;
     let ports: Vec<PortView> = report.contents.ports.iter().map(PortView::from).collect();
     let files: Vec<Value> = report
@@ -59,6 +69,7 @@ pub(super) fn json(report: &Report, folder: &str) -> Value {
             "attempts": attempts,
             "traces": traces,
             "answers": answers,
+            "decisions": decisions,
             "batches": batches,
             "leftovers": leftovers,
             "ports": ports,
@@ -101,6 +112,7 @@ pub(super) fn text(report: &Report, folder: &str) -> String {
         ("failed attempts", contents.attempts),
         ("traces of ended deliveries", contents.traces),
         ("answers", contents.answers),
+        ("decisions on transactions", contents.decisions),
         ("remembered batches", contents.batches),
         ("leftovers", contents.leftovers),
     ];

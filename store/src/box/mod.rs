@@ -32,8 +32,8 @@ use crate::engine::{Damage, Engine};
 use crate::ledger::{Ledger, Prepared};
 use crate::store::{Changes, Watch};
 use crate::{
-    Answered, Batch, BoxId, BoxStats, Committed, DeliveryDetail, DeliveryId, DeliveryInfo, Error, Filter,
-    Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
+    Answered, Batch, BoxId, BoxStats, Committed, Decisions, DeliveryDetail, DeliveryId, DeliveryInfo, Error,
+    Filter, Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
 };
 use commit::Committer;
 pub use config::{AnswerRetention, BoxConfig, Committing, EngineKind, Retention};
@@ -210,6 +210,12 @@ impl Store for MessageBox {
     async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
         let _durable = self.shared().view.read().await;
         query::answer(self.shared(), id)
+    }
+
+    async fn decisions(&self) -> Result<Decisions, Error> {
+        let _durable = self.shared().view.read().await;
+        self.shared().check_alive()?;
+        Ok(self.shared().state().ledger.decisions())
     }
 
     async fn deliveries(&self, filter: &Filter) -> Result<Vec<DeliveryInfo>, Error> {

@@ -1,6 +1,7 @@
 //! The box as its callers see it, over the journal unless the test says otherwise.
 
 mod answers;
+mod decisions;
 mod every;
 mod faults;
 

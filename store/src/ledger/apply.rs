@@ -46,9 +46,11 @@ impl Ledger {
         let applied = |op| self.apply_one(op, batch, &mut applying).unwrap_or_else(OpResult::Refused);
         results.extend(batch.ops.iter().map(applied));
         let staging = matches!(batch.ops.as_slice(), [PreparedOp::Stage { .. } | PreparedOp::Unstage { .. }]);
+        // To forget twice does no harm, and is not worth remembering.
+        let forgetting = batch.ops.iter().all(|op| matches!(op, PreparedOp::Other(Op::Forget { .. })));
         // What changed nothing (a port defined as it was) may be applied again.
         let changed = writes.len() > before || self.page.count() > 0;
-        if !staging && changed && results.iter().any(OpResult::is_applied) {
+        if !staging && !forgetting && changed && results.iter().any(OpResult::is_applied) {
             self.remember(batch, first, &results, writes);
         }
         Committed { results, repeated: false }
@@ -172,7 +174,7 @@ impl Ledger {
             Op::Hold { delivery, .. } => self.waiting(*delivery).map(|_row| Some(delivery.number())),
             Op::Resume { delivery } => self.resumable(*delivery).map(|_row| Some(delivery.number())),
             Op::Terminate { delivery, .. } => self.terminable(*delivery).map(|_row| Some(delivery.number())),
-            Op::DefinePort { .. } => Ok(None),
+            Op::DefinePort { .. } | Op::Decide { .. } | Op::Forget { .. } => Ok(None),
             Op::RetirePort { port } | Op::PausePort { port } | Op::UnpausePort { port } => {
                 self.port_number(port).map(|_number| None).ok_or(Refusal::NoSuchPort)
             }
@@ -215,6 +217,14 @@ impl Ledger {
             Op::Hold { delivery, reason } => self.hold(*delivery, reason, with),
             Op::Resume { delivery } => self.resume(*delivery, with),
             Op::Terminate { delivery, reason } => self.terminate(*delivery, reason, with),
+            Op::Decide { transaction, destination } => {
+                self.decide(*transaction, destination, with);
+                Ok(())
+            }
+            Op::Forget { transaction } => {
+                self.forget_decision(*transaction, with.writes);
+                Ok(())
+            }
             Op::DefinePort { port, spec } => {
                 self.define_port(port, *spec, with);
                 Ok(())

@@ -17,6 +17,7 @@
 
 mod answers;
 mod apply;
+mod decisions;
 mod deliveries;
 mod finish;
 mod harm;
@@ -219,6 +220,7 @@ pub(crate) struct Ledger {
     pages: VecDeque<Page>,
     retention: Retention,
     answers: answers::Answers,
+    decisions: decisions::Kept,
     applied: HashMap<BatchId, AppliedRecord>,
     applied_order: VecDeque<BatchId>,
     /// The sequence number of the oldest remembered batch.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::{
-    Batch, BatchId, Body, Durability, Error, ErrorKind, FRAGMENT_BYTES, MessageId, Op, OpResult, PortName,
-    Timestamp, codec,
+    Batch, BatchId, Body, Decision, Durability, Error, ErrorKind, FRAGMENT_BYTES, MessageId, Op, OpResult,
+    PortName, Timestamp, codec,
 };
 
 /// A batch, ready to be applied.
@@ -115,6 +115,10 @@ impl Prepared {
             if let Op::Respond { answer, .. } = op {
                 prepared.bytes += answer.bytes();
             }
+            if let Op::Decide { destination, .. } = op {
+                check_destination(destination)?;
+                prepared.bytes += destination.len() as u64;
+            }
             let Op::Submit { message, ports, not_before } = op else {
                 prepared.ops.push(PreparedOp::Other(op.clone()));
                 continue;
@@ -181,6 +185,16 @@ impl Prepared {
             results: Vec::new(),
         }
     }
+}
+
+fn check_destination(name: &str) -> Result<(), Error> {
+    if name.len() <= Decision::DESTINATION_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, "take the decision")
+        .with("reason", "the destination's name is too long")
+        .with("bytes", name.len())
+        .with("bytes_max", Decision::DESTINATION_BYTES_MAX))
 }
 
 const fn adds(op: &Op) -> bool {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use hashbrown::{HashMap, HashSet};
 
 use super::answers::FoundAnswers;
+use super::decisions::FoundDecisions;
 use super::{DeliveryRow, Ledger, MessageRow, Page, PortState};
 use crate::engine::{Damage, Key, Loss};
 use crate::message_box::keys;
@@ -31,6 +32,7 @@ pub(crate) struct Recovery {
     applied_pages: Vec<u64>,
     fragments: Vec<Key>,
     pub(super) answers: FoundAnswers,
+    pub(super) decisions: FoundDecisions,
     pub(super) top: u64,
 }
 
@@ -102,6 +104,7 @@ impl Recovery {
             }
             keys::fragment::FAMILY => self.fragments.push(key),
             keys::answer::FAMILY => self.answers.visit(key, head)?,
+            keys::decision::FAMILY => self.decisions.visit(key, head)?,
             other => {
                 return Err(Error::new(ErrorKind::Incompatible, "read the box")
                     .with("reason", "it has records of a later version")
@@ -159,6 +162,7 @@ impl Recovery {
         self.finish_history(&mut orphans);
         self.finish_fragments(&mut orphans);
         self.finish_answers(&mut orphans);
+        self.finish_decisions(damages, &mut orphans);
         let gaps = self.finish_applied();
         if damages.iter().any(|damage| damage.loss != Loss::None) {
             self.park(damages, &mut harm);

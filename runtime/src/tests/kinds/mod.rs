@@ -5,4 +5,5 @@ mod batches;
 mod request;
 mod single;
 mod transacted;
+mod two_phase;
 mod world;

@@ -148,6 +148,8 @@ fn told(batch: &Batch) -> String {
         ("delete", count(|op| matches!(op, Op::Delete { .. }))),
         ("respond", count(|op| matches!(op, Op::Respond { .. }))),
         ("resubmit", count(|op| matches!(op, Op::Resubmit { .. }))),
+        ("decide", count(|op| matches!(op, Op::Decide { .. }))),
+        ("forget", count(|op| matches!(op, Op::Forget { .. }))),
         ("suspend", count(|op| matches!(op, Op::Suspend { .. }))),
     ];
     let told = all.into_iter().filter(|(_, count)| *count > 0);
@@ -162,8 +164,8 @@ pub(super) type Make = fn(&World) -> Adapter;
 pub(super) type Stand = Vec<(DeliveryState, Option<String>)>;
 
 /// Lives of one box: its records, and what they were submitted as.
-struct Lives {
-    world: World,
+pub(super) struct Lives {
+    pub(super) world: World,
     engine: Lasting,
     clock: Arc<dyn Clock>,
     ids: IdSource,
@@ -171,7 +173,7 @@ struct Lives {
 }
 
 impl Lives {
-    async fn new(bodies: &[&str]) -> Self {
+    pub(super) async fn new(bodies: &[&str]) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
         let ids = IdSource::seeded(Arc::clone(&clock), 42);
         let mut lives =
@@ -189,13 +191,18 @@ impl Lives {
         lives
     }
 
-    fn open(&self) -> Arc<WatchedBox> {
+    pub(super) fn open(&self) -> Arc<WatchedBox> {
         let engine = Arc::new(self.engine.clone());
         Arc::new(WatchedBox::over(engine, Arc::clone(&self.clock), self.ids.clone()))
     }
 
     /// Runs until every delivery is settled or the world ends.
     async fn live(&self, make: Make) {
+        self.live_until(make, |_store| true).await;
+    }
+
+    /// The same, and until the box says so too.
+    pub(super) async fn live_until(&self, make: Make, is_done: fn(&WatchedBox) -> bool) {
         let store = self.open();
         let world = self.world.clone();
         store.inner().gate = Some(Gate(Box::new(move |batch| {
@@ -213,7 +220,7 @@ impl Lives {
         for _ in 0..10_000 {
             settle().await;
             let settled = || self.deliveries.iter().all(|id| store.record(*id).state.is_settled());
-            if self.world.has_ended() || settled() {
+            if self.world.has_ended() || (settled() && is_done(&store)) {
                 break;
             }
         }
@@ -222,7 +229,7 @@ impl Lives {
         self.world.ended.store(true, Ordering::SeqCst);
     }
 
-    async fn stand(&self) -> Stand {
+    pub(super) async fn stand(&self) -> Stand {
         let store = self.open();
         let mut stand = Vec::new();
         for id in &self.deliveries {
@@ -233,7 +240,7 @@ impl Lives {
         stand
     }
 
-    fn begin(&self, crash_before: Option<usize>) {
+    pub(super) fn begin(&self, crash_before: Option<usize>) {
         self.world.ended.store(false, Ordering::SeqCst);
         let mut inner = self.world.inner();
         inner.steps.clear();

@@ -53,6 +53,8 @@ pub struct Contents {
     pub traces: u64,
     /// Answers.
     pub answers: u64,
+    /// Decisions about transactions of destinations.
+    pub decisions: u64,
     /// Batches that are remembered.
     pub batches: u64,
     /// Records of bodies that were never submitted, and what is left of messages that are lost.
@@ -76,6 +78,8 @@ pub enum Loses {
     Traces,
     /// The answer to a message.
     Answer,
+    /// That a transaction of a destination is to be committed: nothing of this box is rolled back there any more.
+    Decision,
     /// That batches were applied: committed again, they are not recognised, though their messages are.
     Batches,
     /// A port's name: its deliveries wait.
@@ -97,6 +101,7 @@ impl Loses {
             Self::Attempt => "attempt",
             Self::Traces => "traces",
             Self::Answer => "answer",
+            Self::Decision => "decision",
             Self::Batches => "batch-ids",
             Self::Port => "port",
             Self::BoxId => "box-id",

@@ -242,6 +242,10 @@ fn write_anew(
     if survey.report.findings.is_empty() {
         return;
     }
+    if survey.ledger.decisions().lost_until.is_some() {
+        // What was begun before is not to be rolled back for want of a decision.
+        keys::decision::write_lost(writes, survey.ledger.next_decision(), ids.batch().made());
+    }
     // Numbers that damage hides must not be given again.
     let (sequence, next) = survey.ledger.next_numbers();
     let record =

@@ -139,6 +139,7 @@ impl Survey {
                     finding.is_message_sure = true;
                 }
             }
+            keys::decision::FAMILY => finding.loses = Loses::Decision,
             keys::finished::FAMILY => finding.loses = Loses::Traces,
             keys::applied::FAMILY => finding.loses = Loses::Batches,
             keys::port::FAMILY => {
@@ -253,6 +254,7 @@ impl Survey {
             attempts: count(keys::attempt::FAMILY),
             traces: self.ledger.traces(),
             answers: self.ledger.answers(),
+            decisions: self.ledger.decisions_kept(),
             batches: self.ledger.remembered(),
             leftovers: self.orphans.len() as u64,
             ports,

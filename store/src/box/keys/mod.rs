@@ -7,6 +7,7 @@
 pub(crate) mod answer;
 pub(crate) mod applied;
 pub(crate) mod attempt;
+pub(crate) mod decision;
 pub(crate) mod delivery;
 pub(crate) mod finished;
 pub(crate) mod fragment;

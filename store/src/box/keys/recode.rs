@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{answer, applied, attempt, delivery, finished, message, meta, port, unknown};
+use super::{answer, applied, attempt, decision, delivery, finished, message, meta, port, unknown};
 use crate::engine::{Write, WriteSet};
 use crate::{Error, codec};
 
@@ -39,6 +39,7 @@ pub(crate) fn head(family: u8, bytes: &[u8]) -> Result<Vec<u8>, Error> {
             applied::rows(bytes)?.iter().for_each(|row| page.push(row));
             page.write(&mut writes, 1);
         }
+        decision::FAMILY => decision::write(&mut writes, 1, &decision::read(bytes)?),
         // A further piece has no head at all.
         answer::FAMILY if bytes.is_empty() => {}
         answer::FAMILY => return answer::recode(bytes),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::*;
 use crate::engine::{Key, Write, WriteSet};
 use crate::{
-    Answer, Attempt, AttemptOutcome, BatchId, BoxId, DeliveryState, Failure, HeaderValue, Headers, MessageId,
-    PortName, Refusal, Route, Timestamp, codec,
+    Answer, Attempt, AttemptOutcome, BatchId, BoxId, Decision, DeliveryState, Failure, HeaderValue, Headers,
+    MessageId, PortName, Refusal, Route, Timestamp, codec,
 };
 
 /// The head of the put that `write` makes, in hexadecimal, and its key.
@@ -161,6 +161,25 @@ fn an_answer_longer_than_any_is_damage() {
     let (_, bytes, _) =
         head(|writes| answer::write(writes, 1, &answer_head(Answer::BODY_BYTES_MAX as u64 + 1), &said));
     assert_eq!(answer::read(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn decision_bytes() {
+    let record = Decision {
+        transaction: BatchId::from_bytes(ID),
+        destination: "file:/out".to_owned(),
+        decided: Timestamp::from_micros(0x0102_0304),
+    };
+    let (key, bytes, hex) = head(|writes| decision::write(writes, 3, &record));
+    assert_eq!(key, Key::new(10, 3, 0));
+    assert_eq!(hex, "010102030405060708090a0b0c0d0e0f10040302010000000066696c653a2f6f7574");
+    assert_eq!(decision::read(&bytes).unwrap(), record);
+    for len in 0..25 {
+        assert!(decision::read(&bytes[..len]).is_err(), "{len}");
+    }
+    let long = Decision { destination: "x".repeat(Decision::DESTINATION_BYTES_MAX + 1), ..record };
+    let (_, bytes, _) = head(|writes| decision::write(writes, 3, &long));
+    assert_eq!(decision::read(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{Answer, AnswerRetention, Answered, Durability, Error, Retention};
 
 /// Records in memory that outlive the box.
 #[derive(Debug, Default, Clone)]
-struct Lasting(Arc<Memory>);
+pub(super) struct Lasting(Arc<Memory>);
 
 impl Lasting {
     /// The keys of the answers that are there.

@@ -76,6 +76,14 @@ fn submissions(step: u32) -> Vec<Op> {
     }
 }
 
+/// Of decisions one is there at any time.
+fn decisions(step: u32) -> Vec<Op> {
+    let transaction = |step| batch_id(step, 9);
+    let decide = Op::Decide { transaction: transaction(step), destination: "a destination".to_owned() };
+    let forget = Op::Forget { transaction: transaction(step.saturating_sub(8)) };
+    if step % 8 == 3 { vec![decide, forget] } else { Vec::new() }
+}
+
 async fn lease(mailbox: &MessageBox, count: usize) -> Result<Vec<crate::Leased>, crate::Error> {
     mailbox.lease(&Want { limit: count, ..want("orders") }).await
 }
@@ -87,7 +95,7 @@ async fn batch_of(mailbox: &MessageBox, step: u32, which: u8) -> Result<Batch, c
         batch = batch.define_port(&port("orders"), PortSpec { backup: true });
         return Ok(batch.define_port(&port("copies"), PortSpec { backup: false }));
     }
-    submissions(step).into_iter().for_each(|op| batch.push(op));
+    submissions(step).into_iter().chain(decisions(step)).for_each(|op| batch.push(op));
     add_doings(mailbox, batch, doings(step)).await
 }
 
@@ -106,7 +114,7 @@ async fn add_doings(mailbox: &MessageBox, mut batch: Batch, doings: &[Doing]) ->
 }
 
 /// Every delivery by message and port, with its state, attempts, and the lengths of the body and the answer that can be
-/// read.
+/// read; and every decision, as if it were one.
 type Digest = BTreeMap<(MessageId, String), (DeliveryState, u32, usize, Option<usize>)>;
 
 async fn digest(mailbox: &MessageBox) -> Digest {
@@ -119,6 +127,10 @@ async fn digest(mailbox: &MessageBox) -> Digest {
         let answer = mailbox.answer(info.id).await.unwrap().map(|answered| answered.answer.body().len());
         let before = all.insert((info.message, info.port.to_string()), (state, info.attempts, body, answer));
         assert_eq!(before, None, "delivery {} is there twice", info.id);
+    }
+    for decision in mailbox.decisions().await.unwrap().known {
+        let transaction = MessageId::from_bytes(decision.transaction.to_bytes());
+        all.insert((transaction, decision.destination), (DeliveryState::Done, 0, 0, None));
     }
     all
 }
@@ -175,8 +187,8 @@ impl Living {
         }
         // All that it was to settle, or nothing of it.
         let missing = doings(self.step).get(..refused).unwrap();
-        let settling =
-            committed.results().len() - submissions(self.step).len().min(committed.results().len());
+        let others = submissions(self.step).len() + decisions(self.step).len();
+        let settling = committed.results().len().saturating_sub(others);
         assert!(refused == 0 || refused == settling, "{committed:?}");
         let rest = add_doings(mailbox, Batch::new(batch_id(self.step, 1)), missing).await.unwrap();
         assert!(mailbox.commit(&rest).await.unwrap().all_applied());

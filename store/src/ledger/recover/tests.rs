@@ -57,6 +57,36 @@ fn an_answer_stays_only_with_a_delivery_that_is_done() {
     assert_eq!(recovered.orphans, [2, 4, 5].map(|delivery| keys::answer::key(delivery, 0)));
 }
 
+#[test]
+fn of_two_decisions_about_one_transaction_the_first_is_kept_and_numbers_go_on() {
+    let mut writes = WriteSet::default();
+    let decided = |destination: &str, transaction| crate::Decision {
+        transaction: crate::BatchId::from_bytes([transaction; 16]),
+        destination: destination.to_owned(),
+        decided: Timestamp::EPOCH,
+    };
+    for (number, decision) in [(6, decided("a", 1)), (4, decided("b", 2)), (9, decided("c", 1))] {
+        keys::decision::write(&mut writes, number, &decision);
+    }
+    let mut recovered = recover(&writes).unwrap();
+    assert_eq!(recovered.orphans, [keys::decision::key(9)]);
+    assert_eq!(recovered.ledger.decisions().known, [decided("a", 1), decided("b", 2)]);
+    let mut writes = WriteSet::default();
+    let batch = crate::Batch::new(crate::BatchId::from_bytes([8; 16]))
+        .decide(crate::BatchId::from_bytes([3; 16]), "d")
+        .forget(crate::BatchId::from_bytes([2; 16]));
+    let mut prepared = crate::ledger::Prepared::new(&batch, 0).unwrap();
+    assert!(recovered.ledger.apply(&mut prepared, Timestamp::EPOCH, &mut writes).all_applied());
+    let touched: Vec<_> = writes
+        .iter()
+        .map(|write| {
+            matches!(write, Write::Put { key, .. } | Write::Delete { key }
+        if key == keys::decision::key(10) || key == keys::decision::key(4))
+        })
+        .collect();
+    assert_eq!(touched, [true, true]);
+}
+
 fn delivery(writes: &mut WriteSet, state: DeliveryState) {
     let fixed = DeliveryHead {
         state,
