@@ -23,6 +23,9 @@ mod parcel;
 mod peer;
 #[cfg(feature = "base")]
 mod problems;
+#[cfg(test)]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod proxy;
 mod registry;
 #[cfg(feature = "base")]
 #[cfg_attr(
