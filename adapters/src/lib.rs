@@ -20,9 +20,16 @@ mod on_thread;
 mod parcel;
 #[cfg(test)]
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "an adapter's tests alone do not use all of it")
+)]
 mod peer;
 #[cfg(feature = "base")]
 mod problems;
+#[cfg(test)]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod proxy;
 mod registry;
 #[cfg(feature = "base")]
 #[cfg_attr(

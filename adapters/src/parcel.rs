@@ -55,7 +55,8 @@ pub(crate) mod sample {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use pillarbox_store::{FRAGMENT_BYTES, Fragments, HeaderValue};
+    use pillarbox_runtime::adapter::OpenContext;
+    use pillarbox_store::{FRAGMENT_BYTES, Fragments, HeaderValue, IdSource, Route, SystemClock};
 
     use super::*;
 
@@ -115,6 +116,16 @@ pub(crate) mod sample {
                 attempt: self.attempt,
                 submitted: SUBMITTED,
             }
+        }
+    }
+
+    /// What an adapter is opened with.
+    pub(crate) fn context() -> OpenContext {
+        OpenContext {
+            port: PortName::new("orders").unwrap(),
+            route: Route::Primary,
+            clock: Arc::new(SystemClock),
+            ids: IdSource::system(),
         }
     }
 

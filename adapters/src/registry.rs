@@ -102,20 +102,15 @@ pub fn registry() -> Registry {
 
 #[cfg(all(test, feature = "file", feature = "http"))]
 mod tests {
-    use pillarbox_runtime::adapter::{ErrorClass, OpenContext, Settings};
-    use pillarbox_store::{IdSource, PortName, Route, SystemClock};
+    use pillarbox_runtime::adapter::{ErrorClass, Settings};
 
     use super::*;
+    use crate::parcel::sample::context;
 
     #[tokio::test]
     async fn each_kind_is_checked_and_opened() {
         let folder = tempfile::tempdir().unwrap();
-        let context = OpenContext {
-            port: PortName::new("orders").unwrap(),
-            route: Route::Primary,
-            clock: Arc::new(SystemClock),
-            ids: IdSource::system(),
-        };
+        let context = context();
         let file = Settings::default().with("folder", folder.path().join("new").to_str().unwrap());
         let http = Settings::default().with("url", "http://127.0.0.1:9/in");
         for (kind, settings) in [("file", file), ("http", http)] {

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::ExecKind;
 use super::send::ExecSender;
 use super::settings::{ExecSettings, Inherit};
-use crate::parcel::sample::{ID, KEY, Sample, bytes, stored};
+use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
 
 /// A shell that runs this script; `$1` and so on are `args`.
 fn shell(script: &str, args: &[&str]) -> Settings {
@@ -211,7 +211,8 @@ async fn programs_that_cannot_be_had_are_named() {
         let error = open(&Settings::default().with("program", program)).unwrap_err();
         is(&error, ErrorClass::Temporary, program);
     }
-    open(&Settings::default().with("program", "sh")).unwrap();
+    let found = ExecKind.check(&Settings::default().with("program", "sh")).unwrap();
+    assert_eq!(found.open(&context()).await.unwrap().describe().kind, "exec");
     let gone = shell("true", &[]).with("folder", "/nowhere/at/all");
     is(&deliver(&gone, &Sample::new("")).await.unwrap_err(), ErrorClass::Temporary, "cannot be started");
     let secret = shell("true", &[]).with("environment", json!({ "A": "env:PILLARBOX_TEST_NOT_SET" }));

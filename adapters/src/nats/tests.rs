@@ -16,8 +16,9 @@ use tempfile::TempDir;
 use super::NatsKind;
 use super::send::NatsSender;
 use super::settings::NatsSettings;
-use crate::parcel::sample::{ID, KEY, Sample, bytes, stored};
-use crate::peer::{Peer, Proxy, certificates, free_port, program};
+use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
+use crate::peer::{Peer, certificates, free_port, program};
+use crate::proxy::Proxy;
 
 /// A server that flushes before it answers, with a stream.
 struct Server {
@@ -272,6 +273,7 @@ async fn credentials_are_needed_and_never_shown() {
     sender.deliver(&Sample::new("hello").parcel()).await.unwrap();
     let checked = NatsKind.check(&right).unwrap();
     assert!(!format!("{sender:?} {checked:?} {right:?}").contains("hunter"));
+    assert_eq!(checked.open(&context()).await.unwrap().describe().kind, "nats");
     let unset = base.with("token", "env:PILLARBOX_TEST_NOT_SET");
     is(&open(&unset).await.unwrap_err(), ErrorClass::Temporary, "token: the environment's variable");
 }

@@ -18,8 +18,9 @@ use super::PostgresKind;
 use super::send::PostgresSender;
 use super::settings::PostgresSettings;
 use crate::parcel::Parcel;
-use crate::parcel::sample::{ID, KEY, Sample, bytes, stored};
-use crate::peer::{Peer, Proxy, certificates, free_port, plain_user, program, run};
+use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
+use crate::peer::{Peer, certificates, free_port, plain_user, program, run};
+use crate::proxy::Proxy;
 
 const LEDGER: &str =
     "CREATE TABLE pillarbox_sent (key text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())";
@@ -315,6 +316,7 @@ async fn what_is_not_set_up_is_told_when_it_is_opened() {
     assert!(!format!("{error:?} {:?}", error.to_failure()).contains("hunter"));
     let checked = PostgresKind.check(&base).unwrap();
     assert!(!format!("{sender:?} {checked:?} {base:?}").contains("hunter"));
+    assert_eq!(checked.open(&context()).await.unwrap().describe().kind, "postgres");
     let unset = base.clone().with("password", "env:PILLARBOX_TEST_NOT_SET");
     is(&open(&unset).await.unwrap_err(), Temporary, "password: the environment's variable");
     let encrypted = base.with("tls", true).with("danger_accept_invalid_certs", true);

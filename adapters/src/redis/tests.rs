@@ -17,8 +17,9 @@ use super::RedisKind;
 use super::script::sent_key;
 use super::send::RedisSender;
 use super::settings::RedisSettings;
-use crate::parcel::sample::{ID, KEY, Sample, bytes, stored};
-use crate::peer::{Peer, Proxy, certificates, free_port, program};
+use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
+use crate::peer::{Peer, certificates, free_port, program};
+use crate::proxy::Proxy;
 
 /// A server that flushes before it answers, as one must be where nothing is to be lost.
 struct Server {
@@ -230,6 +231,7 @@ async fn credentials_are_needed_and_never_shown() {
         sender.deliver(&Sample::new("hello").parcel()).await.unwrap();
         let checked = RedisKind.check(&settings).unwrap();
         assert!(!format!("{sender:?} {checked:?} {settings:?}").contains("hunter"));
+        assert_eq!(checked.open(&context()).await.unwrap().describe().kind, "redis");
     }
     let missing = server.settings().with("password", "env:PILLARBOX_TEST_NOT_SET");
     is(&open(&missing).await.unwrap_err(), ErrorClass::Temporary, "password: the environment's variable");

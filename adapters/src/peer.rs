@@ -15,10 +15,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-mod proxy;
-
-pub(crate) use proxy::Proxy;
-
 /// How long a server may take to answer for the first time.
 const START: Duration = Duration::from_secs(60);
 

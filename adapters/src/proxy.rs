@@ -7,6 +7,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::peer::run;
+
 /// How much of what went by is kept, so that a pattern is found that comes in pieces.
 const KEPT_BYTES: usize = 4096;
 
@@ -31,12 +33,12 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let plan = Arc::default();
         let shared = Arc::clone(&plan);
-        let accepting = super::run(async move {
+        let accepting = run(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 // Where the server is down, the client's connection closes.
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
-                    super::run(carry(client, server, Arc::clone(&shared)));
+                    run(carry(client, server, Arc::clone(&shared)));
                 }
             }
         });
