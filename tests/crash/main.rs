@@ -12,9 +12,13 @@ use pillarbox_tests::powercut::{Engine, Rounds, Totals, run};
 const SEED: u64 = 20_261_123;
 
 fn rounds(engine: Engine, rounds: u32, is_flushed: bool) -> Totals {
+    rounds_from(engine, 0, rounds, is_flushed)
+}
+
+fn rounds_from(engine: Engine, first: u32, rounds: u32, is_flushed: bool) -> Totals {
     let worker = PathBuf::from(env!("CARGO_BIN_EXE_powercut"));
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("powercut");
-    let rounds = Rounds { engine, rounds, first: 0, seed: SEED, is_flushed, worker, folder };
+    let rounds = Rounds { engine, rounds, first, seed: SEED, is_flushed, worker, folder };
     let totals = run(&rounds, &mut |line| println!("{line}")).expect("FUSE, and a user who may mount");
     println!("\n{totals}");
     totals
@@ -43,7 +47,8 @@ fn a_sled_database_survives_power_cuts() {
 #[test]
 fn an_engine_that_does_not_flush_is_found_out() {
     for engine in [Engine::Journal, Engine::Sled] {
-        let totals = rounds(engine, 6, false);
-        assert!(totals.findings().lost > 0, "{}: nothing was lost without a flush", engine.as_str());
+        // A box that begins many segments flushes with each, and on a busy machine little comes behind the last one.
+        let is_found = |first| rounds_from(engine, first, 6, false).findings().lost > 0;
+        assert!((0..30).step_by(6).any(is_found), "{}: nothing was lost without a flush", engine.as_str());
     }
 }

@@ -205,7 +205,8 @@ impl Run {
                 }
             }
             Draw::Decide(number, forget) => {
-                let transaction = BatchId::from_bytes([number; 16]);
+                // The id of nothing but zeros is none.
+                let transaction = BatchId::from_bytes([number + 1; 16]);
                 let destination = format!("destination {number}");
                 if forget { Op::Forget { transaction } } else { Op::Decide { transaction, destination } }
             }
