@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use pillarbox_runtime::adapter::{
     Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, SendError, Settings,
-    SettingsError, TransportInfo,
+    SettingsError, Shape, TransportInfo,
 };
 
 use self::send::FileSender;
@@ -48,7 +48,11 @@ fn info(mode: Mode) -> TransportInfo {
 
 /// What a route claims that has `two_phase` set.
 fn two_phase_info(mut info: TransportInfo) -> TransportInfo {
-    info.capabilities = info.capabilities.double_safety(DoubleSafety::TwoPhase);
+    info.capabilities = info
+        .capabilities
+        .shape(Shape::TransactionalBatch)
+        .double_safety(DoubleSafety::TwoPhase)
+        .all_or_none();
     info
 }
 

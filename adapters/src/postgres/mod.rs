@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use pillarbox_runtime::adapter::{
-    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, SendError, Settings,
+    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, Order, SendError, Settings,
     SettingsError, TransportInfo,
 };
 
@@ -34,6 +34,7 @@ fn info(body_bytes_max: u64) -> TransportInfo {
         description: "Executes a statement for each message, once, in one transaction with its send key",
         capabilities: Capabilities::default()
             .double_safety(DoubleSafety::Ledger)
+            .order(Order::InBatch)
             .body_bytes_max(body_bytes_max),
         uri_prefixes: &["postgres://", "postgresql://"],
     }
