@@ -18,18 +18,8 @@ mod on_thread;
     allow(dead_code, reason = "an adapter alone does not use all of it")
 )]
 mod parcel;
-#[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-#[cfg_attr(
-    not(feature = "postgres"),
-    allow(dead_code, reason = "an adapter's tests alone do not use all of it")
-)]
-mod peer;
 #[cfg(feature = "base")]
 mod problems;
-#[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-mod proxy;
 mod registry;
 #[cfg(feature = "base")]
 #[cfg_attr(
@@ -69,4 +59,7 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 
+#[cfg(test)]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+use pillarbox_adapter_kit::{peer, proxy};
 pub use registry::{Registry, RouteError, UnknownKind, registry};
