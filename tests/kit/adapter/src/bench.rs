@@ -12,17 +12,15 @@ use pillarbox_store::{
     Batch, Body, BoxConfig, DeliveryDetail, DeliveryId, DeliveryState, IdSource, MessageBox, OpResult,
     PortName, PortSpec, Store,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::proxy::{Fault, Passed, Proxy};
 use crate::spy::{Seen, Spy};
 use crate::steps::Steps;
-use crate::{Destination, Held, Subject};
+use crate::{Destination, Effort, Held, Subject};
 
-/// How long anything may take that is to happen in the end.
-const IN_THE_END: Duration = Duration::from_secs(60);
-/// How long an attempt may take before the engine ends it. Longer than any adapter's own timeout should be.
-pub(crate) const ROUTE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the last owner of a box may take to let go of it.
+const OPENING: Duration = Duration::from_secs(30);
 /// A look at something that tells nobody when it changes.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -55,22 +53,16 @@ impl Sent {
 }
 
 /// How a box is opened and driven.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Drive {
     /// The box's folder; `None` for one in memory.
     pub(crate) folder: Option<PathBuf>,
     /// The step at which its owner dies.
     pub(crate) dies_at: Option<u64>,
-    /// How long an attempt may take.
-    pub(crate) timeout: Duration,
+    /// How long an attempt may take; a third of the patience unless told otherwise.
+    pub(crate) timeout: Option<Duration>,
     /// What is in the box before the adapter is opened, all in one batch.
     pub(crate) first: Vec<Bytes>,
-}
-
-impl Default for Drive {
-    fn default() -> Self {
-        Self { folder: None, dies_at: None, timeout: ROUTE_TIMEOUT, first: Vec::new() }
-    }
 }
 
 /// A destination, and everything that was sent to it.
@@ -79,7 +71,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) subject: &'a dyn Subject,
     pub(crate) destination: Box<dyn Destination>,
     pub(crate) proxy: Option<Proxy>,
-    pub(crate) rounds: usize,
+    pub(crate) effort: Effort,
     /// What the adapter said of itself when it was opened.
     pub(crate) info: TransportInfo,
     /// Whatever was said about failures, and how things showed themselves.
@@ -108,7 +100,7 @@ impl Said {
 }
 
 impl<'a> Bench<'a> {
-    pub(crate) async fn start(subject: &'a dyn Subject, rounds: usize) -> Bench<'a> {
+    pub(crate) async fn start(subject: &'a dyn Subject, effort: &Effort) -> Bench<'a> {
         let destination = subject.start().await;
         let proxy = match destination.port() {
             Some(port) => Some(Proxy::start(port).await),
@@ -117,7 +109,8 @@ impl<'a> Bench<'a> {
         let info = subject.kind().describe();
         let (said, doubles, bodies) = (Said::default(), Vec::new(), HashSet::new());
         let (labels, number, strange) = (false, 0, 0);
-        Bench { subject, destination, proxy, rounds, info, said, doubles, labels, number, bodies, strange }
+        let effort = effort.clone();
+        Bench { subject, destination, proxy, effort, info, said, doubles, labels, number, bodies, strange }
     }
 
     /// What another one found out that is not for it alone.
@@ -156,6 +149,11 @@ impl<'a> Bench<'a> {
         }
         body.truncate(len);
         body.freeze()
+    }
+
+    /// Says that this body is among those that may arrive.
+    pub(crate) fn expect(&mut self, body: &Bytes) {
+        self.bodies.insert(body.clone());
     }
 
     pub(crate) fn bodies(&mut self, count: usize, len: usize) -> Vec<Bytes> {
@@ -203,8 +201,10 @@ impl<'a> Bench<'a> {
         );
         let (soon, later) = (Duration::from_millis(2), Duration::from_millis(50));
         let retry = RetryPolicy { attempts: 1_000, first: soon, max: later, ..RetryPolicy::default() };
+        // Longer than any adapter's own timeout should be.
+        let timeout = drive.timeout.unwrap_or(self.effort.patience / 3);
         let route =
-            RouteConfig::new(source).retry(retry).timeout(drive.timeout).batch(100, 1024 * 1024 * 1024);
+            RouteConfig::new(source).retry(retry).timeout(timeout).batch(100, 1024 * 1024 * 1024);
         let steps = Steps::new(Arc::clone(&store), drive.dies_at);
         let running = Runtime::builder(Arc::clone(&steps) as Arc<dyn Store>);
         let running = running.port(Port::new(port.clone(), route)).start();
@@ -213,7 +213,7 @@ impl<'a> Bench<'a> {
             started = running => Some(started?),
             () = steps.died() => None,
         };
-        Ok(Life { store, steps, runtime, port, first, spy, said: self.said.clone() })
+        Ok(Life { store, steps, runtime, port, first, spy, said: self.said.clone(), patience: self.effort.patience })
     }
 
     /// Sends one message and waits for its end.
@@ -247,7 +247,38 @@ impl<'a> Bench<'a> {
     /// Holds what the destination has against what was sent. Lost or changed messages are errors; copies that should not be
     /// there are kept for the claim about doubles.
     pub(crate) async fn judge(&mut self, sent: &[Sent]) -> Outcome {
-        let held = self.destination.held().await;
+        let doubles = self.held_against(sent).await?;
+        self.doubles.extend(doubles);
+        Ok(())
+    }
+
+    /// The same after a crash of ours, which hides from the box that there was an attempt: where doubles are possible at all,
+    /// none is held against the adapter for saying nothing of that.
+    pub(crate) async fn judge_after_our_crash(&mut self, sent: &[Sent]) -> Outcome {
+        let doubles = self.held_against(sent).await?;
+        if self.info.capabilities.double_safety != DoubleSafety::AtLeastOnce {
+            self.doubles.extend(doubles);
+        }
+        Ok(())
+    }
+
+    /// What the destination holds. Where a transaction is decided in the box first, it is there a moment later.
+    async fn held(&self, sent: &[Sent]) -> Vec<Held> {
+        let late = Instant::now() + self.effort.patience / 6;
+        loop {
+            let held = self.destination.held().await;
+            let all = sent.iter().all(|sent| !sent.is_done() || held.iter().any(|one| one.body == sent.body));
+            let waits = self.info.capabilities.double_safety == DoubleSafety::TwoPhase;
+            if all || !waits || Instant::now() > late {
+                return held;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn held_against(&mut self, sent: &[Sent]) -> Outcome<Vec<String>> {
+        let mut doubles = Vec::new();
+        let held = self.held(sent).await;
         let mut copies: HashMap<&Bytes, Vec<&Held>> = HashMap::new();
         held.iter().for_each(|one| copies.entry(&one.body).or_default().push(one));
         let strange: Vec<&Held> = held.iter().filter(|one| !self.bodies.contains(&one.body)).collect();
@@ -266,15 +297,14 @@ impl<'a> Bench<'a> {
             if !one.is_done() && !there.is_empty() {
                 return Err(Fail::Broken(format!("a message was refused and delivered: {:?}", there.first())));
             }
-            let fault = double(self.info.capabilities.double_safety, there);
-            self.doubles.extend(fault);
+            doubles.extend(double(self.info.capabilities.double_safety, there));
         }
         let keys: HashSet<_> = sent.iter().filter_map(|one| key(&copies, &one.body)).collect();
         let keyed = sent.iter().filter(|one| key(&copies, &one.body).is_some()).count();
         if keys.len() < keyed {
             return Err(Fail::Broken("different messages came with the same key".to_owned()));
         }
-        Ok(())
+        Ok(doubles)
     }
 }
 
@@ -310,6 +340,7 @@ pub(crate) struct Life {
     pub(crate) first: Vec<DeliveryId>,
     port: PortName,
     said: Said,
+    patience: Duration,
 }
 
 impl Life {
@@ -346,12 +377,13 @@ impl Life {
                 let _either = timeout(Duration::from_millis(20), watch.changed()).await;
             }
         };
-        let Ok(detail) = timeout(IN_THE_END, waiting).await else {
+        let Ok(detail) = timeout(self.patience, waiting).await else {
             let trouble = self.trouble();
             let detail = self.store.delivery(delivery).await?;
             let last = detail.and_then(|detail| Some(detail.attempts.last()?.failure.clone()?.text()));
             return Err(Fail::Broken(format!(
-                "nothing became of a message within {IN_THE_END:?} (route: {trouble:?}, last attempt: {last:?})"
+                "nothing became of a message within {:?} (route: {trouble:?}, last attempt: {last:?})",
+                self.patience
             )));
         };
         let detail = detail?;
@@ -382,7 +414,7 @@ impl Life {
                 sleep(LOOK).await;
             }
         };
-        timeout(IN_THE_END, waiting).await.map_err(|_late| "a refused connection is not noticed")?
+        timeout(self.patience, waiting).await.map_err(|_late| "a refused connection is not noticed")?
     }
 
     /// What became of everything that was in the box at the start.
@@ -409,6 +441,15 @@ impl Life {
         }
     }
 
+    /// Ends it in peace, with nothing left half done.
+    pub(crate) async fn finish(mut self) -> Outcome {
+        if let Some(runtime) = self.runtime.take() {
+            let _report = runtime.shutdown(Duration::from_secs(5)).await;
+        }
+        self.store.close().await?;
+        Ok(())
+    }
+
     /// Ends it where it stands, as a crash of this process would.
     pub(crate) async fn crash(mut self) -> Outcome {
         drop(self.runtime.take());
@@ -428,6 +469,6 @@ pub(crate) async fn open_box(folder: Option<&Path>) -> Outcome<Arc<dyn Store>> {
             }
         }
     };
-    let opened = timeout(IN_THE_END, opening).await.map_err(|_late| "a box stays locked")?;
+    let opened = timeout(OPENING, opening).await.map_err(|_late| "a box stays locked")?;
     Ok(Arc::new(opened?))
 }

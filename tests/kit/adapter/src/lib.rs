@@ -13,6 +13,8 @@ mod spy;
 mod steps;
 mod subject;
 
+use std::time::Duration;
+
 pub use proxy::{Fault, Passed, Proxy, Way};
 pub use report::{Checked, Report, Verdict};
 pub use subject::{Destination, Held, Subject};
@@ -25,6 +27,8 @@ use crate::claims::Claim;
 pub struct Effort {
     /// At how many places of an exchange a connection is cut, each way.
     pub rounds: usize,
+    /// How long anything may take that is to happen in the end. An adapter's own timeouts are to be below a sixth of it.
+    pub patience: Duration,
     /// The names of the claims to check; all where there is none.
     pub only: Vec<String>,
 }
@@ -32,7 +36,7 @@ pub struct Effort {
 impl Default for Effort {
     /// Enough for a test that runs at every change.
     fn default() -> Self {
-        Self { rounds: 8, only: Vec::new() }
+        Self { rounds: 8, patience: Duration::from_secs(60), only: Vec::new() }
     }
 }
 
@@ -44,11 +48,11 @@ pub fn claims() -> impl Iterator<Item = &'static str> {
 /// Checks the claims of a subject, telling each as it is known. Needs a tokio runtime with all drivers; takes seconds.
 pub async fn check_with(subject: &dyn Subject, effort: &Effort, mut tell: impl FnMut(&Checked)) -> Report {
     let mut checked = Vec::new();
-    let mut shared = Bench::start(subject, effort.rounds).await;
+    let mut shared = Bench::start(subject, effort).await;
     let wanted = |claim: &&Claim| effort.only.is_empty() || effort.only.iter().any(|name| name == claim.name);
     for claim in claims::ALL.iter().filter(wanted) {
         let one = if claim.alone {
-            let mut own = Bench::start(subject, effort.rounds).await;
+            let mut own = Bench::start(subject, effort).await;
             let one = claim.check(&mut own).await;
             shared.take_over(own);
             one

@@ -189,8 +189,9 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Where `cargo xtask prerequisites` puts servers that are packages of Python's: beside what Cargo builds.
 pub fn tools() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().join("tools/peers")
+    let program = env::current_exe().unwrap();
+    let folders = program.ancestors().map(|folder| folder.join("tools/peers"));
+    folders.into_iter().find(|folder| folder.is_dir()).unwrap_or_default()
 }
 
 /// A user for a server that refuses to run as root; `None` where this process is no root.

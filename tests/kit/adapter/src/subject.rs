@@ -9,7 +9,7 @@ use pillarbox_runtime::adapter::{AdapterKind, Settings};
 use pillarbox_store::Body;
 
 /// An adapter, and how its destination is started.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Subject: fmt::Debug + Send + Sync {
     /// Its name in the report: the kind, and what is special about its settings.
     fn name(&self) -> &str;
@@ -22,7 +22,7 @@ pub trait Subject: fmt::Debug + Send + Sync {
 }
 
 /// A real destination.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Destination: fmt::Debug + Send + Sync {
     /// The port of the loopback at which it listens; `None` where it is not reached by TCP, a folder say. Then what goes
     /// wrong on a connection is not tried.

@@ -118,7 +118,7 @@ impl Sender for LineSender {
 #[derive(Debug)]
 struct LineSubject;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Subject for LineSubject {
     fn name(&self) -> &'static str {
         "line"
@@ -136,7 +136,7 @@ impl Subject for LineSubject {
 #[derive(Debug)]
 struct Server(Lines);
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Destination for Server {
     fn port(&self) -> Option<u16> {
         Some(self.0.port)

@@ -8,25 +8,22 @@ use crate::proxy::{Fault, Way};
 
 /// Long enough for a request to come in several pieces.
 const BODY: usize = 3_000;
-/// How soon an attempt must have ended that gets no answer. Far beyond the second that settings ask for.
-const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// Nothing is lost by a connection that is reset while a request goes out.
 pub(super) async fn reset(bench: &mut Bench<'_>) -> Outcome {
-    let sent = cut(bench, Way::Request).await?;
-    bench.judge(&sent).await
+    cut(bench, Way::Request).await
 }
 
 /// Nothing is lost by a connection that is reset while an answer comes in.
 pub(super) async fn lost_answer(bench: &mut Bench<'_>) -> Outcome {
-    let mut sent = cut(bench, Way::Answer).await?;
+    cut(bench, Way::Answer).await?;
     // The same for many at once.
     for after in [0, 1, 40] {
         let first = bench.bodies(8, BODY);
         bench.proxy()?.set(Fault::Pass);
         let life = bench.open(&Drive::default()).await?;
         let warm = bench.body(BODY);
-        sent.push(bench.send(&life, warm).await?);
+        let mut sent = vec![bench.send(&life, warm).await?];
         bench.proxy()?.set(Fault::Reset { way: Way::Answer, after });
         let mut deliveries = Vec::new();
         for body in &first {
@@ -35,13 +32,30 @@ pub(super) async fn lost_answer(bench: &mut Bench<'_>) -> Outcome {
         for (delivery, body) in deliveries.into_iter().zip(first) {
             sent.push(Sent { body, detail: life.end(delivery).await? });
         }
+        bench.judge(&sent).await?;
     }
-    bench.judge(&sent).await
+    lost_refusals(bench).await
 }
 
-/// Resets connections at many places of an exchange: of one over a connection that is there, and of one with a new
+/// A refusal of which only a part comes in is not taken for anything else.
+async fn lost_refusals(bench: &mut Bench<'_>) -> Outcome {
+    let Some(refused) = bench.destination.refused() else { return Ok(()) };
+    let refused = refused.to_bytes()?;
+    let life = bench.open(&Drive::default()).await?;
+    let warm = bench.body(BODY);
+    bench.send(&life, warm).await?;
+    let passed = bench.measure(&life, refused.clone()).await?;
+    for after in spread(passed.answer, bench.effort.rounds) {
+        bench.proxy()?.set(Fault::Reset { way: Way::Answer, after });
+        let one = bench.send(&life, refused.clone()).await?;
+        ensure(!one.is_done(), || format!("{after} bytes of a refusal are taken for success"))?;
+    }
+    Ok(())
+}
+
+/// Nothing is lost where connections are reset at many places of an exchange: of one over a connection that is there, and of one with a new
 /// connection.
-async fn cut(bench: &mut Bench<'_>, way: Way) -> Outcome<Vec<Sent>> {
+async fn cut(bench: &mut Bench<'_>, way: Way) -> Outcome {
     bench.proxy()?;
     let life = bench.open(&Drive::default()).await?;
     let warm = bench.body(BODY);
@@ -53,7 +67,7 @@ async fn cut(bench: &mut Bench<'_>, way: Way) -> Outcome<Vec<Sent>> {
     let cold = bench.measure(&life, body).await?;
     for (anew, passed) in [(false, warm), (true, cold)] {
         let len = if way == Way::Request { passed.request } else { passed.answer };
-        for after in spread(len, bench.rounds) {
+        for after in spread(len, bench.effort.rounds) {
             let body = bench.body(BODY);
             let proxy = bench.proxy()?;
             proxy.set(Fault::Reset { way, after });
@@ -63,7 +77,7 @@ async fn cut(bench: &mut Bench<'_>, way: Way) -> Outcome<Vec<Sent>> {
             sent.push(done(bench, &life, body).await?);
         }
     }
-    Ok(sent)
+    bench.judge(&sent).await
 }
 
 async fn done(bench: &mut Bench<'_>, life: &Life, body: bytes::Bytes) -> Outcome<Sent> {
@@ -155,7 +169,8 @@ pub(super) async fn hang(bench: &mut Bench<'_>) -> Outcome {
         let seen = life.attempted(delivery).await?;
         let took = seen.attempts.first().map_or(Duration::ZERO, |attempt| attempt.took);
         bench.calm();
-        ensure(took < GIVEN_UP, || format!("an answer that does not come is waited for: {took:?}"))?;
+        // The engine would have ended it after twice that.
+        ensure(took < bench.effort.patience / 6, || format!("an answer that does not come is waited for: {took:?}"))?;
         let detail = life.end(delivery).await?;
         let one = Sent { body, detail };
         ensure(one.is_done(), || "silence is taken for the message's own fault".to_owned())?;
@@ -167,7 +182,7 @@ pub(super) async fn hang(bench: &mut Bench<'_>) -> Outcome {
 /// A send that is dropped in the middle leaves nothing that hinders the next one.
 pub(super) async fn cancel(bench: &mut Bench<'_>) -> Outcome {
     bench.proxy()?.set(Fault::Pass);
-    let hasty = Drive { timeout: Duration::from_millis(250), ..Drive::default() };
+    let hasty = Drive { timeout: Some(Duration::from_millis(250)), ..Drive::default() };
     let life = bench.open(&hasty).await?;
     let warm = bench.body(BODY);
     let mut sent = vec![bench.send(&life, warm).await?];

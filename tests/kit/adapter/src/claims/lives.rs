@@ -73,7 +73,7 @@ pub(super) async fn crash_of_ours(bench: &mut Bench<'_>) -> Outcome {
     let mut steps = 0;
     for dies_at in 0.. {
         let (sent, died) = lives(bench, Some(dies_at), None).await?;
-        bench.judge(&sent).await?;
+        bench.judge_after_our_crash(&sent).await?;
         if !died {
             break;
         }
@@ -89,9 +89,9 @@ pub(super) async fn crash_of_ours(bench: &mut Bench<'_>) -> Outcome {
     let cold = bench.measure(&life, body).await?;
     life.crash().await?;
     for (way, len) in [(Way::Request, cold.request), (Way::Answer, cold.answer)] {
-        for after in spread(len, bench.rounds / 4 + 2) {
+        for after in spread(len, bench.effort.rounds / 4 + 2) {
             let (sent, _died) = lives(bench, None, Some(Fault::Hold { way, after })).await?;
-            bench.judge(&sent).await?;
+            bench.judge_after_our_crash(&sent).await?;
         }
     }
     Ok(())
@@ -130,7 +130,7 @@ async fn lives(
         ensure(one.is_done(), || format!("a crash suspends: {:?}", one.detail.info.reason))?;
         sent.push(one);
     }
-    last.crash().await?;
+    last.finish().await?;
     Ok((sent, died))
 }
 
@@ -171,7 +171,7 @@ pub(super) async fn all_or_none(bench: &mut Bench<'_>) -> Outcome {
         };
         let (deliveries, died) = first_life(bench, &drive, &first).await?;
         let sent = settled(bench, folder.path(), &first, &deliveries).await?;
-        bench.judge(&sent).await?;
+        bench.judge_after_our_crash(&sent).await?;
         if !died {
             return Ok(());
         }
@@ -206,6 +206,6 @@ async fn settled(
     for (delivery, body) in deliveries.iter().zip(first) {
         sent.push(Sent { body: body.clone(), detail: life.end(*delivery).await? });
     }
-    life.crash().await?;
+    life.finish().await?;
     Ok(sent)
 }

@@ -27,6 +27,7 @@ pub(super) async fn streams(bench: &mut Bench<'_>) -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open_box(Some(folder.path())).await?;
     let body = bench.body(LONG);
+    bench.expect(&body);
     let delivery = put_in(&store, &body).await?;
     // It is held up at its beginning: whoever reads it whole has done so by then.
     if let Some(proxy) = &bench.proxy {

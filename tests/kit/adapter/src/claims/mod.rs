@@ -21,7 +21,7 @@ use crate::report::{Checked, Verdict};
 /// How long a claim may take to check.
 const CLAIM_MAX: Duration = Duration::from_secs(300);
 
-type Checking<'b> = Pin<Box<dyn Future<Output = Outcome> + Send + 'b>>;
+type Checking<'b> = Pin<Box<dyn Future<Output = Outcome> + 'b>>;
 
 /// A claim.
 pub(crate) struct Claim {
