@@ -74,7 +74,7 @@ pub(crate) fn ensure_valgrind(workspace: &Workspace) -> Result<(), Error> {
 }
 
 /// Makes sure that the servers are there against which the adapters are tested.
-fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
+pub(crate) fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     let redis = || workspace.program("redis-server").args(["--version"]).succeeds();
     ensure_package("redis-server", "against which the adapter `redis` is tested", redis, workspace)?;
     // Debian keeps it off PATH, in a folder of its version's.

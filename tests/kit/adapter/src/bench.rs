@@ -132,8 +132,9 @@ impl<'a> Bench<'a> {
     /// Lets bytes pass again, over new connections.
     pub(crate) fn calm(&self) {
         if let Some(proxy) = &self.proxy {
-            proxy.set(Fault::Pass);
+            // What was held up does not go on.
             proxy.throw_out();
+            proxy.set(Fault::Pass);
         }
     }
 

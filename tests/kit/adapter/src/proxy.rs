@@ -306,9 +306,10 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, shared: Arc<Shared>
         let (from_server, to_server) = server.split();
         // Whoever closes first closes both.
         tokio::select! {
+            biased;
+            _all = thrown_out.changed() => true,
             reset = pass(Way::Request, from_client, to_server, &shared) => reset,
             reset = pass(Way::Answer, from_server, to_client, &shared) => reset,
-            _all = thrown_out.changed() => true,
         }
     };
     if is_reset {

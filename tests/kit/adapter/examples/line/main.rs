@@ -73,6 +73,7 @@ impl LineSender {
     async fn exchange(&self, message: &Outgoing) -> Result<String, SendError> {
         let broken = |error: std::io::Error| SendError::temporary("the connection broke").caused_by(error);
         let mut stream = TcpStream::connect(("127.0.0.1", self.0.port)).await.map_err(broken)?;
+        stream.set_nodelay(true).map_err(broken)?;
         let (key, attempt, body) = (message.send_key(), message.attempt(), message.body());
         let head = format!("PUT {key} {attempt} {}\n", body.len());
         stream.write_all(head.as_bytes()).await.map_err(broken)?;

@@ -101,8 +101,15 @@ pub(super) async fn duplicate_answer(bench: &mut Bench<'_>) -> Outcome {
         sent.push(done(bench, &life, body).await?);
         // The next request goes nowhere: whoever believes the spare answer calls it done.
         let body = bench.body(BODY);
-        bench.proxy()?.set(Fault::Reset { way: Way::Request, after: 0 });
-        sent.push(done(bench, &life, body).await?);
+        let nowhere = match after {
+            0 | 1 => Fault::Hold { way: Way::Request, after: 0 },
+            _ => Fault::Reset { way: Way::Request, after: 0 },
+        };
+        bench.proxy()?.set(nowhere);
+        let delivery = bench.submit(&life, body.clone()).await?;
+        life.attempted(delivery).await?;
+        bench.calm();
+        sent.push(Sent { body, detail: life.end(delivery).await? });
     }
     bench.judge(&sent).await
 }

@@ -169,7 +169,7 @@ impl LineSender {
 
     async fn connect(&self) -> Result<Connection, SendError> {
         match TcpStream::connect(("127.0.0.1", self.line.port)).await {
-            Ok(stream) => Ok(BufReader::new(stream)),
+            Ok(stream) => stream.set_nodelay(true).map(|()| BufReader::new(stream)).map_err(broken),
             Err(error) if self.is(Mutant::GivesUp) => {
                 Err(SendError::permanent("cannot connect").caused_by(error))
             }
