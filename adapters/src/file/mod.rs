@@ -72,6 +72,11 @@ impl AdapterKind for FileKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        let info = info(self.0.mode);
+        if self.0.two_phase { two_phase_info(info) } else { info }
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         let settings = self.0.clone();
         if settings.two_phase {

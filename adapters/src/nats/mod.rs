@@ -64,6 +64,10 @@ impl AdapterKind for NatsKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.window, PAYLOAD_BYTES_MAX)
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         Ok(Adapter::sender(NatsSender::open(self.0.clone()).await?))
     }

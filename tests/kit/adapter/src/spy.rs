@@ -83,6 +83,10 @@ pub(crate) struct Seen {
 
 #[async_trait]
 impl CheckedSettings for Seen {
+    fn describe(&self, kind: TransportInfo) -> TransportInfo {
+        self.checked.describe(kind)
+    }
+
     async fn open(&self, context: &OpenContext) -> Result<Adapter, SendError> {
         let adapter = self.checked.open(context).await?;
         let spy = Arc::clone(&self.spy);

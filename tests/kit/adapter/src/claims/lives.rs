@@ -72,7 +72,7 @@ pub(super) async fn stop(bench: &mut Bench<'_>) -> Outcome {
 pub(super) async fn crash_of_ours(bench: &mut Bench<'_>) -> Outcome {
     let mut steps = 0;
     for dies_at in 0.. {
-        if !lives(bench, Some(dies_at), None).await? {
+        if !lives(bench, Some(dies_at), None).await.map_err(|fail| at_step(fail, dies_at))? {
             break;
         }
         steps += 1;
@@ -92,6 +92,15 @@ pub(super) async fn crash_of_ours(bench: &mut Bench<'_>) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Says where our side died.
+fn at_step(fail: Fail, dies_at: u64) -> Fail {
+    let place = if dies_at % 2 == 0 { "before" } else { "after" };
+    match fail {
+        Fail::Broken(reason) => Fail::Broken(format!("{reason}, having died {place} commit {}", dies_at / 2)),
+        other => other,
+    }
 }
 
 /// A life that ends early, another one that ends early, and one that goes on to the end. Tells whether the first was long
@@ -168,7 +177,8 @@ pub(super) async fn all_or_none(bench: &mut Bench<'_>) -> Outcome {
             ..Drive::default()
         };
         let (deliveries, died) = first_life(bench, &drive, &first).await?;
-        settled(bench, folder.path(), &first, &deliveries).await?;
+        let settling = settled(bench, folder.path(), &first, &deliveries).await;
+        settling.map_err(|fail| at_step(fail, dies_at))?;
         if !died {
             return Ok(());
         }
