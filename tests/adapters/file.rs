@@ -63,9 +63,7 @@ impl Destination for Folder {
             Mode::CreateNew => settings.with("name", "{key}"),
             Mode::Overwrite => settings.with("name", "{key}").with("mode", "overwrite"),
             Mode::TwoPhase => settings.with("name", "{key}").with("two_phase", true),
-            Mode::Append => {
-                settings.with("name", "all").with("mode", "append").with("separator", SEPARATOR)
-            }
+            Mode::Append => settings.with("name", "all").with("mode", "append").with("separator", SEPARATOR),
         }
     }
 

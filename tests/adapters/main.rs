@@ -2,7 +2,6 @@
 
 #![expect(clippy::print_stdout, reason = "this program is read in a terminal")]
 #![expect(
-    clippy::panic,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a destination that cannot be started or looked into ends the run"
@@ -61,11 +60,11 @@ fn kind(name: &str) -> Arc<dyn AdapterKind> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let wanted = |subject: &Box<dyn Subject>| {
+    let wanted = |subject: &dyn Subject| {
         let named = |name: &String| *name == subject.name() || *name == subject.kind().describe().kind;
         args.adapters.is_empty() || args.adapters.iter().any(named)
     };
-    let subjects: Vec<_> = subjects().into_iter().filter(wanted).collect();
+    let subjects: Vec<_> = subjects().into_iter().filter(|one| wanted(one.as_ref())).collect();
     if subjects.is_empty() {
         println!("no adapter is named {}", args.adapters.join(", "));
         return ExitCode::FAILURE;

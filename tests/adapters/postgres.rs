@@ -48,7 +48,8 @@ impl Subject for Database {
         fs::write(&secret, PASSWORD).unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
         let mut create = as_plain_user("initdb");
-        let options = ["--auth=scram-sha-256", "--username=test", "--encoding=UTF8", "--locale=C", "--no-sync"];
+        let options =
+            ["--auth=scram-sha-256", "--username=test", "--encoding=UTF8", "--locale=C", "--no-sync"];
         create.args(options).arg("--pwfile").arg(&secret).arg("-D").arg(&data);
         let made = create.output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -56,7 +57,14 @@ impl Subject for Database {
             let mut command = as_plain_user("postgres");
             command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-p", &port.to_string()]);
             // It need not flush: what is killed here is a process, not the machine.
-            command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=16MB"]);
+            command.args([
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "fsync=off",
+                "-c",
+                "shared_buffers=16MB",
+            ]);
             command
         });
         let mut server = Server { peer, port, folder };

@@ -29,7 +29,7 @@ pub(crate) enum Check {
     Doctest,
     /// Build the documentation; warnings are errors
     Doc,
-    /// Run every program in pillarbox/examples
+    /// Run every program in pillarbox/examples, and the adapter that the kit has for an example
     Examples,
     /// Check the dependencies: bans, licences, sources
     Deny,
@@ -121,9 +121,11 @@ fn run_examples(workspace: &Workspace) -> Result<(), Error> {
     if names.is_empty() {
         return Err(Error::new(format!("{} has no examples", folder.display())));
     }
-    names.iter().try_for_each(|name| {
-        workspace.cargo(["run", "--quiet", "--locked", "--package", "pillarbox", "--example", name]).run()
-    })
+    let run = |package: &str, name: &str| {
+        workspace.cargo(["run", "--quiet", "--locked", "--package", package, "--example", name]).run()
+    };
+    names.iter().try_for_each(|name| run("pillarbox", name))?;
+    run("pillarbox-adapter-kit", "line")
 }
 
 /// As Cargo finds them: `NAME.rs`, and `NAME/main.rs`.

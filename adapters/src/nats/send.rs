@@ -14,8 +14,8 @@ use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, Transpo
 use tokio::time::timeout;
 
 use super::connect::{self, Login};
-use super::{HEADER_BYTES, body_bytes_max, info};
 use super::settings::NatsSettings;
+use super::{HEADER_BYTES, body_bytes_max, info};
 use crate::on_thread::on_thread;
 use crate::parcel::{Parcel, body_unreadable};
 

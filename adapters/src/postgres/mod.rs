@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use pillarbox_runtime::adapter::{
-    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, Order, SendError, Settings,
-    SettingsError, TransportInfo,
+    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, Order, SendError,
+    Settings, SettingsError, TransportInfo,
 };
 
 use self::send::PostgresSender;

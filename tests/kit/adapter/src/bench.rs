@@ -204,8 +204,7 @@ impl<'a> Bench<'a> {
         let retry = RetryPolicy { attempts: 1_000, first: soon, max: later, ..RetryPolicy::default() };
         // Longer than any adapter's own timeout should be.
         let timeout = drive.timeout.unwrap_or(self.effort.patience / 3);
-        let route =
-            RouteConfig::new(source).retry(retry).timeout(timeout).batch(100, 1024 * 1024 * 1024);
+        let route = RouteConfig::new(source).retry(retry).timeout(timeout).batch(100, 1024 * 1024 * 1024);
         let steps = Steps::new(Arc::clone(&store), drive.dies_at);
         let running = Runtime::builder(Arc::clone(&steps) as Arc<dyn Store>);
         let running = running.port(Port::new(port.clone(), route)).start();
@@ -214,7 +213,16 @@ impl<'a> Bench<'a> {
             started = running => Some(started?),
             () = steps.died() => None,
         };
-        Ok(Life { store, steps, runtime, port, first, spy, said: self.said.clone(), patience: self.effort.patience })
+        Ok(Life {
+            store,
+            steps,
+            runtime,
+            port,
+            first,
+            spy,
+            said: self.said.clone(),
+            patience: self.effort.patience,
+        })
     }
 
     /// Sends one message and waits for its end.
@@ -296,7 +304,10 @@ impl<'a> Bench<'a> {
                 return Err(Fail::Broken(format!("a message is done and was never delivered: {shown:?}")));
             }
             if !one.is_done() && !there.is_empty() {
-                return Err(Fail::Broken(format!("a message was refused and delivered: {:?}", there.first())));
+                return Err(Fail::Broken(format!(
+                    "a message was refused and delivered: {:?}",
+                    there.first()
+                )));
             }
             doubles.extend(double(self.info.capabilities.double_safety, there));
         }
@@ -327,7 +338,8 @@ fn double(safety: DoubleSafety, copies: &[&Held]) -> Option<String> {
     }
     // The first attempt may come late, after the one that was made because of it.
     let unlabelled = copies.iter().filter(|one| one.is_labelled() == Some(false)).count();
-    (unlabelled > 1).then(|| format!("{unlabelled} copies that do not say that they may be repeats: {first:?}"))
+    (unlabelled > 1)
+        .then(|| format!("{unlabelled} copies that do not say that they may be repeats: {first:?}"))
 }
 
 /// A box with a runtime over it.
@@ -357,8 +369,7 @@ impl Life {
 
     /// Waits for the end of an attempt, or of the delivery.
     pub(crate) async fn attempted(&self, delivery: DeliveryId) -> Outcome<DeliveryDetail> {
-        let ended =
-            |detail: &DeliveryDetail| detail.info.state.is_settled() || !detail.attempts.is_empty();
+        let ended = |detail: &DeliveryDetail| detail.info.state.is_settled() || !detail.attempts.is_empty();
         self.known(delivery, ended).await
     }
 

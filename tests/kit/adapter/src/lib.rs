@@ -3,6 +3,8 @@
 //! An adapter says what it can do in its [`Capabilities`](pillarbox_runtime::adapter::Capabilities). Its author gives the
 //! kit a [`Subject`], which starts a real destination and lists what that holds; [`check`] then sends through a real box
 //! and a real runtime, does harm on the way with a [`Proxy`], kills either side, and looks at what the destination has.
+//!
+#![doc = include_str!("../../../../docs/write-an-adapter.md")]
 
 mod bench;
 mod claims;

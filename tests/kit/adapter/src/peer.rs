@@ -3,7 +3,12 @@
 //!
 //! What cannot be started or stopped ends the test by a panic that says why.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "it works or the test has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "it works or the test has failed"
+)]
 
 use std::env;
 use std::fmt;
@@ -33,7 +38,11 @@ pub struct Peer {
 
 impl Peer {
     /// Starts the server that `command` is, in a process group of its own. What it says goes to a file in `folder`.
-    pub fn start(name: &'static str, folder: &Path, command: impl Fn() -> Command + Send + Sync + 'static) -> Self {
+    pub fn start(
+        name: &'static str,
+        folder: &Path,
+        command: impl Fn() -> Command + Send + Sync + 'static,
+    ) -> Self {
         let log = folder.join(format!("{name}.log"));
         let mut peer = Self { name, command: Box::new(command), log, child: None };
         peer.start_again();

@@ -217,7 +217,9 @@ impl Shared {
         let verdict = match &plan.fault {
             Fault::Pass | Fault::Refuse => Verdict::Pass,
             Fault::Delay { pause, piece } => Verdict::Slowly(*pause, *piece),
-            Fault::Reset { .. } | Fault::Lose { .. } | Fault::Duplicate { .. } if plan.struck => Verdict::Pass,
+            Fault::Reset { .. } | Fault::Lose { .. } | Fault::Duplicate { .. } if plan.struck => {
+                Verdict::Pass
+            }
             Fault::Reset { way: counted, after } if *counted == way => {
                 beyond(before, piece, *after).map_or(Verdict::Pass, Verdict::Reset)
             }

@@ -77,8 +77,10 @@ impl Destination for Server {
 async fn caught(class: Class, mutant: Mutant, by: &str, during: &str) {
     let subject = LineSubject(LineKind { class, mutant: Some(mutant) });
     let only = [during, by].map(str::to_owned).to_vec();
-    let report = check_with(&subject, &Effort { rounds: 6, patience: Duration::from_secs(9), only }, |_checked| {}).await;
-    let verdict = report.claims.iter().find(|one| one.claim == by).unwrap();
+    let report =
+        check_with(&subject, &Effort { rounds: 6, patience: Duration::from_secs(9), only }, |_checked| {})
+            .await;
+    let verdict = report.claims.iter().find(|one| one.claim == by).expect("the claim");
     assert!(matches!(verdict.verdict, Verdict::Broken(_)), "{mutant:?} is not caught by {by:?}: {verdict:?}");
 }
 

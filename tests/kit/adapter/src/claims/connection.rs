@@ -177,7 +177,9 @@ pub(super) async fn hang(bench: &mut Bench<'_>) -> Outcome {
         let took = seen.attempts.first().map_or(Duration::ZERO, |attempt| attempt.took);
         bench.calm();
         // The engine would have ended it after twice that.
-        ensure(took < bench.effort.patience / 6, || format!("an answer that does not come is waited for: {took:?}"))?;
+        ensure(took < bench.effort.patience / 6, || {
+            format!("an answer that does not come is waited for: {took:?}")
+        })?;
         let detail = life.end(delivery).await?;
         let one = Sent { body, detail };
         ensure(one.is_done(), || "silence is taken for the message's own fault".to_owned())?;
@@ -193,7 +195,8 @@ pub(super) async fn cancel(bench: &mut Bench<'_>) -> Outcome {
     let life = bench.open(&hasty).await?;
     let warm = bench.body(BODY);
     let mut sent = vec![bench.send(&life, warm).await?];
-    let places = [(Way::Request, 0), (Way::Request, 1), (Way::Request, 1_000), (Way::Answer, 0), (Way::Answer, 1)];
+    let places =
+        [(Way::Request, 0), (Way::Request, 1), (Way::Request, 1_000), (Way::Answer, 0), (Way::Answer, 1)];
     for (way, after) in places.into_iter().cycle().take(10) {
         bench.proxy()?.set(Fault::Hold { way, after });
         let body = bench.body(BODY);

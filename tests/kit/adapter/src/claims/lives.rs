@@ -35,7 +35,9 @@ pub(super) async fn crash_of_the_destination(bench: &mut Bench<'_>) -> Outcome {
     let mut sent = life.all(&first).await?;
     sent.push(Sent { body: late, detail: life.end(delivery).await? });
     for one in &sent {
-        ensure(one.is_done(), || format!("a crash of the destination suspends: {:?}", one.detail.info.reason))?;
+        ensure(one.is_done(), || {
+            format!("a crash of the destination suspends: {:?}", one.detail.info.reason)
+        })?;
     }
     bench.judge(&sent).await
 }
@@ -96,7 +98,7 @@ pub(super) async fn crash_of_ours(bench: &mut Bench<'_>) -> Outcome {
 
 /// Says where our side died.
 fn at_step(fail: Fail, dies_at: u64) -> Fail {
-    let place = if dies_at % 2 == 0 { "before" } else { "after" };
+    let place = if dies_at.is_multiple_of(2) { "before" } else { "after" };
     match fail {
         Fail::Broken(reason) => Fail::Broken(format!("{reason}, having died {place} commit {}", dies_at / 2)),
         other => other,
@@ -105,19 +107,11 @@ fn at_step(fail: Fail, dies_at: u64) -> Fail {
 
 /// A life that ends early, another one that ends early, and one that goes on to the end. Tells whether the first was long
 /// enough to be cut off.
-async fn lives(
-    bench: &mut Bench<'_>,
-    dies_at: Option<u64>,
-    fault: Option<Fault>,
-) -> Outcome<bool> {
+async fn lives(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>) -> Outcome<bool> {
     let folder = tempfile::tempdir()?;
     let first = bench.bodies(TOGETHER, BODY);
-    let drive = Drive {
-        folder: Some(folder.path().to_owned()),
-        dies_at,
-        first: first.clone(),
-        ..Drive::default()
-    };
+    let drive =
+        Drive { folder: Some(folder.path().to_owned()), dies_at, first: first.clone(), ..Drive::default() };
     if let (Some(fault), Some(proxy)) = (fault, &bench.proxy) {
         proxy.set(fault);
         proxy.throw_out();

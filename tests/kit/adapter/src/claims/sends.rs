@@ -55,9 +55,7 @@ async fn send(bench: &mut Bench<'_>, life: &Life, body: Bytes) -> Outcome<Sent> 
     let len = body.len();
     let sent = bench.send(life, body).await?;
     bench.learn(life);
-    ensure(sent.is_done(), || {
-        format!("a body of {len} bytes is refused: {:?}", sent.detail.info.reason)
-    })?;
+    ensure(sent.is_done(), || format!("a body of {len} bytes is refused: {:?}", sent.detail.info.reason))?;
     Ok(sent)
 }
 
@@ -116,10 +114,7 @@ pub(super) async fn acknowledged(bench: &mut Bench<'_>) -> Outcome {
             let seen = life.attempted(delivery).await?;
             bench.calm();
             ensure(!seen.info.state.is_settled(), || {
-                format!(
-                    "a message is {} without the destination having answered",
-                    seen.info.state.as_str()
-                )
+                format!("a message is {} without the destination having answered", seen.info.state.as_str())
             })?;
             let detail = life.end(delivery).await?;
             bench.judge(&[Sent { body, detail }]).await?;

@@ -49,7 +49,10 @@ pub(super) async fn secrets(bench: &mut Bench<'_>) -> Outcome {
     for secret in &secrets {
         let shown = said.iter().find(|text| text.contains(secret.as_str()));
         if let Some(text) = shown {
-            return Err(Fail::Broken(format!("a secret is shown: {}", text.replace(secret.as_str(), "[it]"))));
+            return Err(Fail::Broken(format!(
+                "a secret is shown: {}",
+                text.replace(secret.as_str(), "[it]")
+            )));
         }
     }
     Ok(())

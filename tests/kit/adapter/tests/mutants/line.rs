@@ -226,7 +226,7 @@ impl LineSender {
             whole = body.to_bytes().map_err(unreadable)?.to_vec();
         }
         connection.get_mut().write_all(head.as_bytes()).await.map_err(broken)?;
-        let mut left = usize::try_from(length).unwrap();
+        let mut left = usize::try_from(length).unwrap_or(usize::MAX);
         for index in 0..body.fragments() {
             let mut fragment = body.fragment(index).map_err(unreadable)?.to_vec();
             if self.is(Mutant::ChangesBodies) {
