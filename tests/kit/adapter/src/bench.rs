@@ -261,11 +261,12 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// The same after a crash of ours, which hides from the box that there was an attempt: where doubles are possible at all,
-    /// none is held against the adapter for saying nothing of that.
+    /// The same after a crash of ours, which hides from the box that there was an attempt: where doubles are possible at all
+    /// and the destination is not asked, none is held against the adapter for saying nothing of that.
     pub(crate) async fn judge_after_our_crash(&mut self, sent: &[Sent]) -> Outcome {
         let doubles = self.held_against(sent).await?;
-        if self.info.capabilities.double_safety != DoubleSafety::AtLeastOnce {
+        let record = self.record();
+        if record.reconciles || record.double_safety != DoubleSafety::AtLeastOnce {
             self.doubles.extend(doubles);
         }
         Ok(())

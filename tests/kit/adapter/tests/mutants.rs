@@ -126,11 +126,23 @@ mutants! {
     commits_in_parts: TwoPhase CommitsInParts by "all or none";
 }
 
+async fn is_whole(class: Class) {
+    let report = check(&LineSubject(LineKind { class, mutant: None })).await;
+    report.assert_kept();
+    assert!(report.checked() >= 18, "{:?}", report.claims);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_adapter_without_a_fault_keeps_every_claim() {
-    for class in [Class::Keyed, Class::AtLeastOnce, Class::TwoPhase] {
-        let report = check(&LineSubject(LineKind { class, mutant: None })).await;
-        report.assert_kept();
-        assert!(report.checked() >= 18, "{class:?}: {:?}", report.claims);
-    }
+async fn keyed_without_a_fault() {
+    is_whole(Class::Keyed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_least_once_without_a_fault() {
+    is_whole(Class::AtLeastOnce).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_phase_without_a_fault() {
+    is_whole(Class::TwoPhase).await;
 }
