@@ -1,7 +1,8 @@
 //! Batches: changes as a value, applied in one atomic and durable step.
 
 use crate::{
-    Answer, AttemptNote, BatchId, DeliveryId, Headers, Lease, Message, PortName, PortSpec, Refusal, Timestamp,
+    Answer, AttemptNote, BatchId, DeliveryId, DoubtVerdict, Headers, Lease, Message, PortName, PortSpec,
+    Refusal, Timestamp,
 };
 
 /// When [`crate::Store::commit`] may answer.
@@ -70,6 +71,25 @@ pub enum Op {
         reason: String,
         /// The failed attempt.
         attempt: Option<AttemptNote>,
+    },
+    /// Say that the delivery is about to be sent: to be committed before the first byte leaves. Until the lease is settled,
+    /// a crash leaves it in doubt ([`crate::Doubt`]); so does a lease that is released or ends. With
+    /// [`Durability::Written`] that holds for crashes of the process, not for power cuts.
+    Intend {
+        /// The right to send it.
+        lease: Lease,
+    },
+    /// Park a delivery in doubt until somebody settles that.
+    HoldInDoubt {
+        /// The right to say so.
+        lease: Lease,
+    },
+    /// Settle what became of a delivery in doubt that nobody works on.
+    SettleDoubt {
+        /// Which.
+        delivery: DeliveryId,
+        /// How.
+        verdict: DoubtVerdict,
     },
     /// Park a delivery that nobody works on.
     Hold {
@@ -208,6 +228,24 @@ impl Batch {
     /// Adds [`Op::Suspend`].
     pub fn suspend(mut self, lease: Lease, reason: impl Into<String>, attempt: Option<AttemptNote>) -> Self {
         self.push(Op::Suspend { lease, reason: reason.into(), attempt });
+        self
+    }
+
+    /// Adds [`Op::Intend`].
+    pub fn intend(mut self, lease: Lease) -> Self {
+        self.push(Op::Intend { lease });
+        self
+    }
+
+    /// Adds [`Op::HoldInDoubt`].
+    pub fn hold_in_doubt(mut self, lease: Lease) -> Self {
+        self.push(Op::HoldInDoubt { lease });
+        self
+    }
+
+    /// Adds [`Op::SettleDoubt`].
+    pub fn settle_doubt(mut self, delivery: DeliveryId, verdict: DoubtVerdict) -> Self {
+        self.push(Op::SettleDoubt { delivery, verdict });
         self
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeliveryId, Headers, MessageId, PortName, Timestamp};
+use crate::{DeliveryId, Doubt, Headers, MessageId, PortName, Timestamp};
 
 /// Where a delivery stands. The numbers are persisted: never change or reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,11 +25,13 @@ pub enum DeliveryState {
     Done = 6,
     /// Ended by an operator without being delivered.
     Terminated = 7,
+    /// Nobody knows whether it was sent: parked until somebody settles that.
+    InDoubt = 8,
 }
 
 impl DeliveryState {
     /// Every state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ready,
         Self::Scheduled,
         Self::RetryWait,
@@ -37,6 +39,7 @@ impl DeliveryState {
         Self::Suspended,
         Self::Done,
         Self::Terminated,
+        Self::InDoubt,
     ];
 
     /// The state's name, as shown to people and in JSON.
@@ -50,6 +53,7 @@ impl DeliveryState {
             Self::Suspended => "suspended",
             Self::Done => "done",
             Self::Terminated => "terminated",
+            Self::InDoubt => "in-doubt",
         }
     }
 
@@ -62,7 +66,7 @@ impl DeliveryState {
     /// Whether nothing more happens by itself: an outcome, or parked.
     #[must_use]
     pub const fn is_settled(self) -> bool {
-        self.is_terminal() || matches!(self, Self::Suspended)
+        self.is_terminal() || matches!(self, Self::Suspended | Self::InDoubt)
     }
 
     /// Whether it is an outcome: no transition leads out of it.
@@ -221,6 +225,8 @@ pub struct DeliveryInfo {
     pub body_len: u64,
     /// The length in bytes of the answer that is kept with it; `None` where none is.
     pub answer_len: Option<u64>,
+    /// That it may have been sent without the box knowing it.
+    pub doubt: Option<Doubt>,
 }
 
 /// A delivery with its history.

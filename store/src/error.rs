@@ -158,6 +158,9 @@ pub enum Refusal {
         /// The state it is in.
         state: DeliveryState,
     },
+    /// Nothing about the delivery is in doubt: what became of its attempts is known.
+    #[error("the delivery is not in doubt")]
+    NotInDoubt,
     /// The message names no port, or one port twice.
     #[error("a message needs at least one port, and each only once")]
     BadPorts,
@@ -181,6 +184,7 @@ impl Refusal {
             Self::NoSuchPort => "no-such-port",
             Self::NoSuchDelivery => "no-such-delivery",
             Self::WrongState { .. } => "wrong-state",
+            Self::NotInDoubt => "not-in-doubt",
             Self::BadPorts => "bad-ports",
             Self::NoSuchBody => "no-such-body",
             Self::Voided => "voided",

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{DeliveryId, Headers, Message, PortName, Route, Timestamp};
+use crate::{DeliveryId, Doubt, Headers, Message, PortName, Route, Timestamp};
 
 /// The right to decide about one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,4 +59,6 @@ pub struct Leased {
     pub ends: Timestamp,
     /// What the last resubmit asked to carry over to this attempt.
     pub carried: Headers,
+    /// That the destination may have it already: how an attempt before this one ended is not known.
+    pub doubt: Option<Doubt>,
 }

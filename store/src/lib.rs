@@ -12,6 +12,7 @@ mod clock;
 mod codec;
 mod decision;
 mod delivery;
+mod doubt;
 mod error;
 mod id;
 mod lease;
@@ -35,6 +36,7 @@ pub use delivery::{
     ATTEMPTS_KEPT, Attempt, AttemptNote, AttemptOutcome, DeliveryDetail, DeliveryInfo, DeliveryState,
     Failure, MessageInfo, Route,
 };
+pub use doubt::{Doubt, DoubtVerdict};
 pub use error::{Error, ErrorKind, Refusal};
 pub use id::{BatchId, BoxId, DeliveryId, IdSource, MessageId};
 pub use lease::{Lease, Leased, Want};

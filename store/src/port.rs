@@ -102,13 +102,16 @@ pub struct Counts {
     pub done: u64,
     /// Ended by an operator, and still within the retention.
     pub terminated: u64,
+    /// Parked, since nobody knows whether they were sent.
+    #[serde(default)]
+    pub in_doubt: u64,
 }
 
 impl Counts {
     /// Deliveries without an outcome.
     #[must_use]
     pub const fn live(&self) -> u64 {
-        self.ready + self.scheduled + self.retry_wait + self.leased + self.suspended
+        self.ready + self.scheduled + self.retry_wait + self.leased + self.suspended + self.in_doubt
     }
 }
 

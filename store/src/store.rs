@@ -20,6 +20,8 @@ pub struct Filter {
     pub port: Option<PortName>,
     /// Only in this state.
     pub state: Option<DeliveryState>,
+    /// Only in doubt, whatever the state ([`crate::Doubt`]).
+    pub in_doubt: bool,
     /// Only with a higher number than this: pass the last one of a page to get the next page.
     pub after: Option<DeliveryId>,
     /// At most so many; 0 means 100. More than 1,000 is taken as 1,000.
@@ -120,8 +122,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What a dropped call had leased is ready again when the lease ends.
     async fn lease(&self, want: &Want) -> Result<Vec<Leased>, Error>;
 
-    /// Gives leases back without an outcome: their deliveries are ready again, no attempt is charged. Leases that
-    /// have ended are passed over.
+    /// Gives leases back without an outcome: their deliveries are ready again, no attempt is charged. Those that were
+    /// about to be sent ([`crate::Op::Intend`]) are in doubt. Leases that have ended are passed over.
     fn release(&self, leases: &[Lease]);
 
     /// Tells of changes to a port; `None` where the port was never defined.

@@ -54,6 +54,8 @@ impl Form {
         Self::SledValue,
         Self::Head(9),
         Self::Head(10),
+        Self::Head(11),
+        Self::Head(12),
     ];
 }
 

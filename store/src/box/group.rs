@@ -186,6 +186,7 @@ impl Shared {
         let mut state = self.state();
         ledger.restore_leases(state.ledger.held_leases());
         ledger.keep_staging(&state.ledger);
+        ledger.cut_off(0);
         state.ledger = ledger;
         state.notify_all();
         Ok(())

@@ -55,6 +55,7 @@ pub(super) fn leased(
         submitted: fixed.submitted,
         ends: picked.ends,
         carried,
+        doubt: picked.doubt,
     })
 }
 

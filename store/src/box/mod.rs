@@ -252,6 +252,7 @@ impl Store for MessageBox {
     }
 
     async fn close(&self) -> Result<(), Error> {
+        self.write_down_intents().await;
         self.handle.committer.close(self.shared()).await?;
         self.handle.folder.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(())
@@ -259,6 +260,18 @@ impl Store for MessageBox {
 }
 
 impl MessageBox {
+    /// What leases that were released since the last group say of attempts is written: else the next opening would take
+    /// them for cut off by a crash.
+    async fn write_down_intents(&self) {
+        let shared = self.shared();
+        if shared.check_alive().is_ok() && shared.state().ledger.has_unwritten_intents() {
+            let nothing = Batch::new(shared.config.ids.batch());
+            if let Err(error) = self.commit(&nothing).await {
+                tracing::warn!(%error, "what was given back is in doubt at the next opening as after a crash");
+            }
+        }
+    }
+
     /// A leased delivery whose bytes are damaged is parked with that reason; anything else is the caller's error.
     async fn park_damaged(&self, lease: &Lease, error: &Error) -> Result<(), Error> {
         if error.kind() != crate::ErrorKind::Corrupt {

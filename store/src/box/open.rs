@@ -66,7 +66,10 @@ impl MessageBox {
         if !writes.is_empty() {
             engine.apply(&writes, Durability::Flushed)?;
         }
-        let state = State { ledger: recovered.ledger, ..State::default() };
+        let mut ledger = recovered.ledger;
+        // Written with the first group: until then an opening after this one finds the same.
+        ledger.cut_off(1);
+        let state = State { ledger, ..State::default() };
         let committing = config.committing;
         let shared = Arc::new(Shared {
             id,

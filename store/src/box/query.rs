@@ -8,7 +8,8 @@ use crate::ledger::{DeliveryRow, MessageRow};
 use crate::message_box::keys::finished::Trace;
 use crate::{
     ATTEMPTS_KEPT, Answer, Answered, Attempt, AttemptOutcome, DeliveryDetail, DeliveryId, DeliveryInfo,
-    DeliveryState, Error, ErrorKind, Filter, Headers, MessageId, MessageInfo, PortName, Timestamp, codec,
+    DeliveryState, Doubt, Error, ErrorKind, Filter, Headers, MessageId, MessageInfo, PortName, Timestamp,
+    codec,
 };
 
 const LIMIT_DEFAULT: usize = 100;
@@ -23,6 +24,7 @@ struct Known {
     message: MessageRow,
     port: PortName,
     answer_len: Option<u64>,
+    doubt: Option<Doubt>,
 }
 
 pub(super) fn message(shared: &Shared, id: MessageId) -> Result<Option<MessageInfo>, Error> {
@@ -127,16 +129,26 @@ impl Page {
             if port == Some(None) {
                 return Ok(false);
             }
+            let ledger = &state.ledger;
             let wanted = |row: &DeliveryRow| {
                 port.is_none_or(|port| port == Some(row.port))
                     && filter.state.is_none_or(|state| row.state == state)
             };
             let (mut known, mut looked) = (Vec::new(), 0);
-            for (number, row) in state.ledger.deliveries_from(self.from).take(SCAN_ROWS) {
+            // Those in doubt are few and found without looking at all.
+            let doubtful = ledger.doubtful(self.from);
+            let doubtful =
+                doubtful.filter_map(|number| Some((number, ledger.delivery(DeliveryId::new(number))?)));
+            let rows: Box<dyn Iterator<Item = (u64, DeliveryRow)>> = if filter.in_doubt {
+                Box::new(doubtful)
+            } else {
+                Box::new(ledger.deliveries_from(self.from))
+            };
+            for (number, row) in rows.take(SCAN_ROWS) {
                 looked += 1;
                 self.from = number + 1;
                 if wanted(&row) {
-                    known.extend(know(&state.ledger, number, row));
+                    known.extend(know(ledger, number, row));
                     if self.found.len() + known.len() >= self.limit {
                         break;
                     }
@@ -154,7 +166,8 @@ impl Page {
 fn know(ledger: &crate::ledger::Ledger, number: u64, row: DeliveryRow) -> Option<Known> {
     let message = *ledger.message(number - u64::from(row.ordinal))?;
     let port = ledger.port(row.port)?.record.name.clone();
-    Some(Known { id: DeliveryId::new(number), row, message, port, answer_len: ledger.answer_len(number) })
+    let (id, answer_len, doubt) = (DeliveryId::new(number), ledger.answer_len(number), ledger.doubt(number));
+    Some(Known { id, row, message, port, answer_len, doubt })
 }
 
 /// A record, or `None` where it is missing or damaged: what is left can still be shown, and the engine lists it.
@@ -182,6 +195,7 @@ fn detail(shared: &Shared, known: &Known) -> Result<DeliveryDetail, Error> {
         reason: None,
         body_len: known.message.body_len,
         answer_len: known.answer_len,
+        doubt: known.doubt,
     };
     let mut attempts = if row.has_history() { history(shared, number, row.attempts)? } else { Vec::new() };
     if row.state.is_terminal() {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod decisions;
+mod doubts;
 mod every;
 mod faults;
 

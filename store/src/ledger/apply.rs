@@ -45,9 +45,12 @@ impl Ledger {
         let mut applying = Applying { now, writes };
         let applied = |op| self.apply_one(op, batch, &mut applying).unwrap_or_else(OpResult::Refused);
         results.extend(batch.ops.iter().map(applied));
+        self.write_intent(&mut Applying { now, writes });
         let staging = matches!(batch.ops.as_slice(), [PreparedOp::Stage { .. } | PreparedOp::Unstage { .. }]);
-        // To forget twice does no harm, and is not worth remembering.
-        let forgetting = batch.ops.iter().all(|op| matches!(op, PreparedOp::Other(Op::Forget { .. })));
+        // To do these twice does no harm, and is not worth remembering.
+        let harmless =
+            |op: &PreparedOp| matches!(op, PreparedOp::Other(Op::Forget { .. } | Op::Intend { .. }));
+        let forgetting = batch.ops.iter().all(harmless);
         // What changed nothing (a port defined as it was) may be applied again.
         let changed = writes.len() > before || self.page.count() > 0;
         if !staging && !forgetting && changed && results.iter().any(OpResult::is_applied) {
@@ -61,6 +64,7 @@ impl Ledger {
     pub(crate) fn end_group(&mut self, now: Timestamp, writes: &mut WriteSet) {
         self.flush_page(now, writes);
         self.flush_applied(writes);
+        self.flush_intents(writes);
         self.forget_answers(now, writes);
         self.forget_applied(writes);
     }
@@ -167,9 +171,16 @@ impl Ledger {
             Op::Delete { lease, .. }
             | Op::Respond { lease, .. }
             | Op::Resubmit { lease, .. }
+            | Op::Intend { lease }
             | Op::Suspend { lease, .. } => self.owned(lease).map(|_row| Some(lease.delivery.number())),
             Op::MoveToBackup { lease, .. } => {
                 self.check_move(lease).map(|_row| Some(lease.delivery.number()))
+            }
+            Op::HoldInDoubt { lease } => {
+                self.check_hold_in_doubt(lease).map(|()| Some(lease.delivery.number()))
+            }
+            Op::SettleDoubt { delivery, .. } => {
+                self.check_doubt(*delivery).map(|_row| Some(delivery.number()))
             }
             Op::Hold { delivery, .. } => self.waiting(*delivery).map(|_row| Some(delivery.number())),
             Op::Resume { delivery } => self.resumable(*delivery).map(|_row| Some(delivery.number())),
@@ -214,6 +225,9 @@ impl Ledger {
             }
             Op::MoveToBackup { lease, attempt } => self.move_to_backup(lease, attempt.as_ref(), with),
             Op::Suspend { lease, reason, attempt } => self.suspend(lease, reason, attempt.as_ref(), with),
+            Op::Intend { lease } => self.intend(lease, with),
+            Op::HoldInDoubt { lease } => self.hold_in_doubt(lease, with),
+            Op::SettleDoubt { delivery, verdict } => self.settle_doubt(*delivery, *verdict, with),
             Op::Hold { delivery, reason } => self.hold(*delivery, reason, with),
             Op::Resume { delivery } => self.resume(*delivery, with),
             Op::Terminate { delivery, reason } => self.terminate(*delivery, reason, with),
@@ -397,6 +411,7 @@ impl Ledger {
             row.set(DeliveryRow::CARRIED, false);
         });
         debug_assert!(carried.is_some(), "a resumable delivery is known");
+        self.resend(number);
         self.record(number, None, None, with);
         self.open.fresh.push(number);
         Ok(())
@@ -439,7 +454,7 @@ impl Ledger {
 
     /// Takes a delivery out of those that wait for a time. Among the ready it stays until it comes up: whoever
     /// takes it there sees that it is not ready.
-    fn leave_queue(&mut self, number: u64, row: &DeliveryRow) {
+    pub(super) fn leave_queue(&mut self, number: u64, row: &DeliveryRow) {
         if let Some(port) = self.ports.get_mut(row.port as usize) {
             port.lane(row.route()).due.remove(&(row.due, number));
         }

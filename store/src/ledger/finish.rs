@@ -26,6 +26,7 @@ impl Ledger {
             }
         });
         let Some(row) = ended else { return };
+        self.is_sure(number);
         if row.has_record() {
             with.writes.delete(keys::delivery::key(number));
         }

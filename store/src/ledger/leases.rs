@@ -2,7 +2,7 @@
 
 use super::{DeliveryRow, Ledger};
 use crate::clock::Moment;
-use crate::{DeliveryId, DeliveryState, Lease, Route, Timestamp, Want};
+use crate::{DeliveryId, DeliveryState, Doubt, Lease, Route, Timestamp, Want};
 
 /// A lease that is held.
 #[derive(Debug, Clone, Copy)]
@@ -10,6 +10,8 @@ pub(crate) struct Held {
     pub(super) token: u64,
     /// When it ends, in microseconds on the clock's steady scale: a clock that is set ends nobody's work.
     pub(super) ends: i64,
+    /// The intent that names the delivery; 0 where none does.
+    pub(super) intent: u64,
 }
 
 /// Whether a leased delivery has headers of an earlier attempt to load.
@@ -28,6 +30,7 @@ pub(crate) struct Picked {
     pub(crate) row: DeliveryRow,
     pub(crate) ends: Timestamp,
     pub(crate) carried: Carried,
+    pub(crate) doubt: Option<Doubt>,
 }
 
 impl Ledger {
@@ -59,7 +62,7 @@ impl Ledger {
             let body_len = self.messages.get(message).map_or(0, |message| message.body_len);
             bytes = body_len.saturating_add(bytes);
             self.next_token += 1;
-            let held = Held { token: self.next_token, ends: ends.as_micros() };
+            let held = Held { token: self.next_token, ends: ends.as_micros(), intent: 0 };
             let lane = port.lane(want.route);
             if lane.leases.is_empty() || held.ends < lane.earliest_end {
                 lane.earliest_end = held.ends;
@@ -71,6 +74,7 @@ impl Ledger {
                 row,
                 ends,
                 carried: if row.has(DeliveryRow::CARRIED) { Carried::InRecord } else { Carried::No },
+                doubt: self.intents.doubt_of(number),
             });
         }
         picked
@@ -80,6 +84,7 @@ impl Ledger {
     fn advance(&mut self, port_number: u32, route: Route, now: Moment) {
         let (now, steady) = (now.wall.as_micros(), now.steady.as_micros());
         let soon = if crate::mutant::is("retry-before-due") { now.saturating_add(5_000_000) } else { now };
+        let mut lost = Vec::new();
         let Some(port) = self.ports.get_mut(port_number as usize) else { return };
         let lane = port.lane(route);
         if !lane.leases.is_empty() && lane.earliest_end <= steady {
@@ -88,7 +93,7 @@ impl Ledger {
             ended.sort_unstable();
             for number in ended.into_iter().rev() {
                 let lane = port.lane(route);
-                lane.leases.remove(&number);
+                lost.extend(lane.leases.remove(&number).map(|held| (number, held.intent)));
                 lane.ready.push_front(number);
                 self.deliveries.set_state(number, DeliveryState::Ready);
                 port.shift(DeliveryState::Leased, DeliveryState::Ready);
@@ -104,6 +109,9 @@ impl Ledger {
             port.shift(row.state, DeliveryState::Ready);
             port.lane(route).ready.push_back(number);
         }
+        for (number, intent) in lost {
+            self.attempt_is_lost(number, intent);
+        }
     }
 
     /// Gives leases back. Gives the ports that have something ready by it.
@@ -113,7 +121,9 @@ impl Ledger {
             let number = lease.delivery.number();
             let Ok(row) = self.owned(lease) else { continue };
             let (port_number, route) = (row.port, row.route());
-            self.drop_lease(number, port_number, route);
+            if let Some(held) = self.drop_lease(number, port_number, route) {
+                self.attempt_is_lost(number, held.intent);
+            }
             self.deliveries.set_state(number, DeliveryState::Ready);
             if crate::mutant::is("given-back-is-charged") {
                 self.charge(number);
@@ -133,7 +143,8 @@ impl Ledger {
 
     /// Puts leases back that were held when this ledger was rebuilt from the engine.
     pub(crate) fn restore_leases(&mut self, held: Vec<(u64, Held)>) {
-        for (number, held) in held {
+        for (number, mut held) in held {
+            held.intent = self.intents.still_names(held.intent, number);
             let Some(row) = self.deliveries.get(number) else { continue };
             // What was leased because its time had come is on the disk as still waiting for it.
             let from = row.state;

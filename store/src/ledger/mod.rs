@@ -12,7 +12,8 @@
 //!      +--------> Scheduled                    +------------> RetryWait ---> Ready
 //!                                              | suspend
 //!      Ready, Scheduled, RetryWait -- hold --> Suspended -- resume --> Ready on the primary route
-//!      Ready, Scheduled, RetryWait, Suspended -- terminate --> Terminated
+//!      Ready, Scheduled, RetryWait, Suspended, InDoubt -- terminate --> Terminated
+//!      Leased, Ready in doubt -- hold in doubt --> InDoubt -- settle doubt --> Done, Ready, Suspended
 //! ```
 
 mod answers;
@@ -21,6 +22,7 @@ mod decisions;
 mod deliveries;
 mod finish;
 mod harm;
+mod intents;
 mod leases;
 mod ports;
 mod prepared;
@@ -221,6 +223,7 @@ pub(crate) struct Ledger {
     retention: Retention,
     answers: answers::Answers,
     decisions: decisions::Kept,
+    intents: intents::Intents,
     applied: HashMap<BatchId, AppliedRecord>,
     applied_order: VecDeque<BatchId>,
     /// The sequence number of the oldest remembered batch.

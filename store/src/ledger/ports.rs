@@ -16,7 +16,7 @@ use crate::{Counts, DeliveryState, PortInfo, Route, Timestamp};
 pub(crate) struct PortState {
     pub(crate) record: PortRecord,
     /// By state's number.
-    counts: [u64; 8],
+    counts: [u64; 9],
     lanes: [Lane; 2],
     /// Already listed among the ports that this group changed.
     pub(super) touched: bool,
@@ -39,7 +39,7 @@ pub(super) struct Lane {
 impl PortState {
     pub(super) fn new(record: PortRecord) -> Self {
         let lanes = [Lane::default(), Lane::default()];
-        Self { record, counts: [0; 8], lanes, touched: false, is_nameless: false }
+        Self { record, counts: [0; 9], lanes, touched: false, is_nameless: false }
     }
 
     /// A port whose record is lost, under a made-up name.
@@ -123,6 +123,7 @@ impl PortState {
             suspended: of(DeliveryState::Suspended),
             done: of(DeliveryState::Done),
             terminated: of(DeliveryState::Terminated),
+            in_doubt: of(DeliveryState::InDoubt),
         }
     }
 

@@ -92,6 +92,8 @@ impl PreparedBody {
 
 /// What an operation adds to the disk beside bodies, at most: record headers, trace, attempt.
 const OP_BYTES: u64 = 512;
+/// What saying that a delivery is about to be sent adds.
+const INTENT_BYTES: u64 = 16;
 
 /// What a batch may add to the disk: it is written as one group.
 const BATCH_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -110,7 +112,7 @@ impl Prepared {
         prepared.ops.reserve(batch.ops.len());
         prepared.results.reserve(batch.ops.len());
         for op in &batch.ops {
-            prepared.bytes += OP_BYTES;
+            prepared.bytes += if matches!(op, Op::Intend { .. }) { INTENT_BYTES } else { OP_BYTES };
             prepared.adds |= adds(op);
             if let Op::Respond { answer, .. } = op {
                 prepared.bytes += answer.bytes();

@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::answers::FoundAnswers;
 use super::decisions::FoundDecisions;
+use super::intents::FoundIntents;
 use super::{DeliveryRow, Ledger, MessageRow, Page, PortState};
 use crate::engine::{Damage, Key, Loss};
 use crate::message_box::keys;
@@ -33,6 +34,7 @@ pub(crate) struct Recovery {
     fragments: Vec<Key>,
     pub(super) answers: FoundAnswers,
     pub(super) decisions: FoundDecisions,
+    pub(super) intents: FoundIntents,
     pub(super) top: u64,
 }
 
@@ -105,6 +107,7 @@ impl Recovery {
             keys::fragment::FAMILY => self.fragments.push(key),
             keys::answer::FAMILY => self.answers.visit(key, head)?,
             keys::decision::FAMILY => self.decisions.visit(key, head)?,
+            keys::intent::FAMILY | keys::doubt::FAMILY => self.intents.visit(key, head)?,
             other => {
                 return Err(Error::new(ErrorKind::Incompatible, "read the box")
                     .with("reason", "it has records of a later version")
@@ -163,6 +166,7 @@ impl Recovery {
         self.finish_fragments(&mut orphans);
         self.finish_answers(&mut orphans);
         self.finish_decisions(damages, &mut orphans);
+        self.finish_intents(&mut orphans);
         let gaps = self.finish_applied();
         if damages.iter().any(|damage| damage.loss != Loss::None) {
             self.park(damages, &mut harm);

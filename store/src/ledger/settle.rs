@@ -17,7 +17,7 @@ impl Ledger {
     ) -> Result<(), Refusal> {
         let row = self.owned(lease)?;
         let number = lease.delivery.number();
-        self.settle_lease(number, &row);
+        self.settle_lease(number, &row, true);
         self.finish(number, DeliveryState::Done, attempt, "", with);
         Ok(())
     }
@@ -100,14 +100,18 @@ impl Ledger {
     ) -> Result<u64, Refusal> {
         let row = self.owned(lease)?;
         let number = lease.delivery.number();
-        self.settle_lease(number, &row);
+        self.settle_lease(number, &row, false);
+        if attempt.is_some() || outcome == AttemptOutcome::MovedToBackup {
+            self.is_sure(number);
+        }
         self.note(number, attempt, outcome, with);
         Ok(number)
     }
 
     /// Ends the lease of a delivery that is being decided about, and keeps it in case the group cannot be written.
-    fn settle_lease(&mut self, number: u64, row: &DeliveryRow) {
+    pub(super) fn settle_lease(&mut self, number: u64, row: &DeliveryRow, has_ended: bool) {
         if let Some(held) = self.drop_lease(number, row.port, row.route()) {
+            self.attempt_is_over(number, held.intent, has_ended);
             self.open.settled.push((number, held));
         }
     }

@@ -80,6 +80,8 @@ pub enum Loses {
     Answer,
     /// That a transaction of a destination is to be committed: nothing of this box is rolled back there any more.
     Decision,
+    /// That a delivery was being sent, or may have been: it is sent again as if for the first time.
+    Doubt,
     /// That batches were applied: committed again, they are not recognised, though their messages are.
     Batches,
     /// A port's name: its deliveries wait.
@@ -102,6 +104,7 @@ impl Loses {
             Self::Traces => "traces",
             Self::Answer => "answer",
             Self::Decision => "decision",
+            Self::Doubt => "doubt",
             Self::Batches => "batch-ids",
             Self::Port => "port",
             Self::BoxId => "box-id",

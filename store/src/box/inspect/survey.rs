@@ -140,6 +140,7 @@ impl Survey {
                 }
             }
             keys::decision::FAMILY => finding.loses = Loses::Decision,
+            keys::intent::FAMILY | keys::doubt::FAMILY => finding.loses = Loses::Doubt,
             keys::finished::FAMILY => finding.loses = Loses::Traces,
             keys::applied::FAMILY => finding.loses = Loses::Batches,
             keys::port::FAMILY => {

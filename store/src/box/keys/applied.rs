@@ -40,6 +40,7 @@ enum Kept {
     BadPorts,
     Voided,
     NoSuchBody,
+    NotInDoubt,
 }
 
 impl From<&Refusal> for Kept {
@@ -55,6 +56,7 @@ impl From<&Refusal> for Kept {
             Refusal::BadPorts => Self::BadPorts,
             Refusal::Voided => Self::Voided,
             Refusal::NoSuchBody => Self::NoSuchBody,
+            Refusal::NotInDoubt => Self::NotInDoubt,
         }
     }
 }
@@ -72,6 +74,7 @@ impl From<Kept> for Refusal {
             Kept::BadPorts => Self::BadPorts,
             Kept::Voided => Self::Voided,
             Kept::NoSuchBody => Self::NoSuchBody,
+            Kept::NotInDoubt => Self::NotInDoubt,
         }
     }
 }

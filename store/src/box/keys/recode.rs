@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{answer, applied, attempt, decision, delivery, finished, message, meta, port, unknown};
+use super::{
+    answer, applied, attempt, decision, delivery, doubt, finished, intent, message, meta, port, unknown,
+};
 use crate::engine::{Write, WriteSet};
 use crate::{Error, codec};
 
@@ -40,6 +42,11 @@ pub(crate) fn head(family: u8, bytes: &[u8]) -> Result<Vec<u8>, Error> {
             page.write(&mut writes, 1);
         }
         decision::FAMILY => decision::write(&mut writes, 1, &decision::read(bytes)?),
+        intent::FAMILY => {
+            let (begun, deliveries) = intent::read(bytes)?;
+            intent::write(&mut writes, 1, begun, deliveries.into_iter());
+        }
+        doubt::FAMILY => doubt::write(&mut writes, 1, &doubt::read(bytes)?),
         // A further piece has no head at all.
         answer::FAMILY if bytes.is_empty() => {}
         answer::FAMILY => return answer::recode(bytes),
