@@ -15,6 +15,7 @@ use crate::adapter::{
 };
 use crate::complete::{Act, Item, complete_or_abandon};
 use crate::core::Phase;
+use crate::doubt;
 use crate::lane::{CallFailed, Lane, panic_text};
 use crate::settle::Fault;
 use crate::tasks::Inside;
@@ -24,7 +25,11 @@ use crate::transact::{Joined, TransactError, transact};
 /// Hands leased messages over, all of one lane, and returns when each is settled.
 ///
 /// Messages beyond what the adapter's batch takes go into further batches.
-pub(crate) async fn hand_over(lane: Arc<Lane>, mut leased: Vec<Leased>, inside: Inside) {
+pub(crate) async fn hand_over(lane: Arc<Lane>, leased: Vec<Leased>, inside: Inside) {
+    let mut leased = doubt::settle(&lane, leased).await;
+    if leased.is_empty() {
+        return;
+    }
     let deadline = Instant::now() + lane.timeout();
     let Some(adapter) = lane.adapter() else {
         lane.give_back(&leased);
@@ -125,7 +130,15 @@ impl Flight {
         };
         let items: Vec<_> =
             collected.refused.into_iter().filter_map(|(ticket, fault)| failed(ticket, fault)).collect();
-        let Some(batch) = collected.batch else {
+        let mut collected_batch = collected.batch;
+        if let Some(batch) = &mut collected_batch
+            && let Err(error) = doubt::intend(&self.lane, self.open_leases()).await
+        {
+            self.lane.backs_off("record what is about to be sent", &error.to_string());
+            batch.clear();
+            collected_batch = None;
+        }
+        let Some(batch) = collected_batch else {
             complete_or_abandon(self.lane.core(), &items).await;
             self.give_back();
             return self.settle_rest().await;
@@ -141,6 +154,11 @@ impl Flight {
             Ok(Err(error)) => self.fail_all(&Fault::from(&error), items).await,
             Err(failed) => self.ground(failed, items).await,
         }
+    }
+
+    /// Those of messages without an outcome.
+    fn open_leases(&self) -> impl Iterator<Item = Lease> {
+        self.tickets.iter().filter(|ticket| ticket.is_open()).map(|ticket| ticket.leased().lease)
     }
 
     /// Ends the batch's transaction with what was sent in it.

@@ -14,6 +14,7 @@ pub mod adapter;
 mod complete;
 mod core;
 mod dispatch;
+mod doubt;
 mod drain;
 mod dynamic;
 mod hand_over;
@@ -33,6 +34,7 @@ mod wrap;
 #[cfg(test)]
 mod tests;
 
+pub use doubt::{DoubtPolicy, IntentRecord, WhenUnknown};
 pub use drain::DrainReport;
 pub use dynamic::Directory;
 pub use port::{AdapterSource, LaneName, Port, PortStatus, RouteConfig, RouteStatus};

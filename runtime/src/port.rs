@@ -7,7 +7,7 @@ use std::time::Duration;
 use pillarbox_store::{PortName, Route};
 
 use crate::adapter::{Adapter, CheckedSettings, TransportInfo};
-use crate::{Directory, RetryPolicy};
+use crate::{Directory, DoubtPolicy, RetryPolicy};
 
 /// Where a route's adapter comes from.
 #[derive(Debug, Clone)]
@@ -60,6 +60,8 @@ pub struct RouteConfig {
     pub batch_count: usize,
     /// A batch ends with the message whose body reaches this many bytes in all. Default 4 MiB.
     pub batch_bytes: u64,
+    /// What it does about attempts whose outcome a crash may hide.
+    pub doubt: DoubtPolicy,
 }
 
 /// The longest timeout.
@@ -77,6 +79,7 @@ impl RouteConfig {
             in_flight: 64,
             batch_count: 100,
             batch_bytes: 4 * 1024 * 1024,
+            doubt: DoubtPolicy::default(),
         }
     }
 
@@ -106,6 +109,13 @@ impl RouteConfig {
     pub fn batch(mut self, count: usize, bytes: u64) -> Self {
         self.batch_count = count;
         self.batch_bytes = bytes;
+        self
+    }
+
+    /// Sets what it does about attempts whose outcome a crash may hide.
+    #[must_use]
+    pub fn doubt(mut self, policy: DoubtPolicy) -> Self {
+        self.doubt = policy;
         self
     }
 

@@ -128,6 +128,11 @@ impl Ticket {
         AttemptNote { started: self.started, took: now.since(self.started), failure }
     }
 
+    /// Whether nobody has said yet how it ended.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OPEN
+    }
+
     /// Takes the right to say how it ended. True for one caller only.
     pub(crate) fn claim(&self) -> bool {
         let claimed = self.state.compare_exchange(OPEN, CLAIMED, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -149,6 +154,13 @@ impl Ticket {
         self.lane.return_credits(1);
         if self.group.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.group.changed.notify_one();
+        }
+    }
+
+    /// Ends the ticket and leaves the message, with its credit, to the caller.
+    pub(crate) fn withdraw(&self) {
+        if self.state.swap(SETTLED, Ordering::AcqRel) != SETTLED {
+            self.group.unsettled.fetch_sub(1, Ordering::AcqRel);
         }
     }
 

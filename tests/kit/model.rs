@@ -316,6 +316,7 @@ impl Model {
                 DeliveryState::Suspended => &mut counts.suspended,
                 DeliveryState::Done => &mut counts.done,
                 DeliveryState::Terminated => &mut counts.terminated,
+                DeliveryState::InDoubt => &mut counts.in_doubt,
             } += 1;
         }
         counts

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Outgoing, PreparedTransactions, SendError, Transaction, TransportControl};
+use super::{Outgoing, PreparedTransactions, Reconciled, SendError, Transaction, TransportControl};
 
 /// What the adapter says to one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,16 @@ pub trait BatchTransmitter: TransportControl {
     fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
         None
     }
+
+    /// Asks the destination whether it has a message that is in doubt. Called only where
+    /// [`super::Capabilities::reconciles`] was claimed.
+    ///
+    /// # Errors
+    /// It could not be asked: it is asked again after a pause.
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let _unused = message;
+        Ok(Reconciled::Unknown)
+    }
 }
 
 /// Re-implements `IBTTransmitterBatch`: the adapter's container that the engine fills.
@@ -116,4 +126,14 @@ pub trait Transmitter: TransportControl {
     /// # Errors
     /// It was not sent; it goes down the failure ladder.
     async fn transmit(&self, message: Outgoing) -> Result<Transmitted, SendError>;
+
+    /// Asks the destination whether it has a message that is in doubt. Called only where
+    /// [`super::Capabilities::reconciles`] was claimed.
+    ///
+    /// # Errors
+    /// It could not be asked: it is asked again after a pause.
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let _unused = message;
+        Ok(Reconciled::Unknown)
+    }
 }

@@ -64,6 +64,14 @@ impl Outgoing {
         self.leased().attempts.saturating_add(1)
     }
 
+    /// Whether the destination may have the message already, though [`Outgoing::attempt`] is no higher: a crash hid how an
+    /// attempt ended, and the destination could not say. Never where the class is [`super::DoubleSafety::TwoPhase`].
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        self.leased().doubt.is_some()
+            && self.ticket.lane().info().capabilities.double_safety != super::DoubleSafety::TwoPhase
+    }
+
     /// How many more attempts the route's policy allows after this one.
     #[must_use]
     pub fn retries_left(&self) -> u32 {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 
 use super::{Line, Work};
-use crate::adapter::{BatchSender, Outgoing, SendError, TransportInfo};
+use crate::adapter::{BatchSender, Outgoing, Reconciled, SendError, TransportInfo};
 use crate::lane::panic_text;
 
 #[derive(Debug)]
@@ -34,6 +34,10 @@ impl<S: BatchSender> Work for Together<S> {
         for ticket in tickets.iter().filter_map(std::sync::Weak::upgrade) {
             ticket.set_worker(task.abort_handle());
         }
+    }
+
+    async fn reconcile(&self, _line: &Line, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.0.reconcile(message).await
     }
 
     async fn close(&self, _line: &Line) {

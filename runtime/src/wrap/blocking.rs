@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Line, Work};
-use crate::adapter::{BlockingSender, Outgoing, SendError, TransportInfo};
+use crate::adapter::{BlockingSender, Outgoing, Reconciled, SendError, TransportInfo};
 use crate::lane::panic_text;
 
 #[derive(Debug)]
@@ -44,6 +44,15 @@ impl<S: BlockingSender> Work for Threads<S> {
             };
             line.proxy.tasks().spawn_blocking(sending);
         }
+    }
+
+    async fn reconcile(&self, line: &Line, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let (sender, message) = (Arc::clone(&self.0), message.clone());
+        let asked = line.proxy.tasks().spawn_blocking(move || sender.reconcile(&message)).await;
+        asked
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| Err(SendError::temporary("the adapter panicked, or the runtime has ended")))
     }
 
     async fn close(&self, line: &Line) {

@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::{Line, Work};
 use crate::Proxy;
-use crate::adapter::{Outgoing, SendError, Transmitted, Transmitter, TransportInfo};
+use crate::adapter::{Outgoing, Reconciled, SendError, Transmitted, Transmitter, TransportInfo};
 use crate::lane::panic_text;
 
 #[derive(Debug)]
@@ -53,6 +53,10 @@ impl Work for OneByOne {
                 ticket.set_worker(task.abort_handle());
             }
         }
+    }
+
+    async fn reconcile(&self, _line: &Line, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.0.reconcile(message).await
     }
 
     /// The adapter drains by itself.

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use crate::Proxy;
 use crate::adapter::{
     BatchSender, BatchTransmitter, Begun, BlockingSender, CommitConfirm, Done, Outgoing,
-    PreparedTransactions, Requester, SendError, Sender, TransactionalSender, TransmitBatch, Transmitted,
-    Transmitter, Transport, TransportControl, TransportInfo,
+    PreparedTransactions, Reconciled, Requester, SendError, Sender, TransactionalSender, TransmitBatch,
+    Transmitted, Transmitter, Transport, TransportControl, TransportInfo,
 };
 use crate::tasks::Gate;
 use finish::Finisher;
@@ -75,6 +75,12 @@ trait Work: fmt::Debug + Send + Sync + 'static {
     /// What the destination holds prepared.
     fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
         None
+    }
+
+    /// What the destination says of a message in doubt.
+    async fn reconcile(&self, line: &Line, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let _unused = (line, message);
+        Ok(Reconciled::Unknown)
     }
 
     /// Called when nothing is under way any more.
@@ -136,6 +142,10 @@ impl<W: Work> BatchTransmitter for Wrapped<W> {
 
     fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
         self.shared.work.prepared_transactions()
+    }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.shared.work.reconcile(self.shared.line()?, message).await
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::finish::Ended;
 use super::{Line, Work};
-use crate::adapter::{Outgoing, Requester, SendError, TransportInfo};
+use crate::adapter::{Outgoing, Reconciled, Requester, SendError, TransportInfo};
 use crate::lane::panic_text;
 
 #[derive(Debug)]
@@ -46,6 +46,10 @@ impl<R: Requester> Work for Asking<R> {
                 ticket.set_worker(task.abort_handle());
             }
         }
+    }
+
+    async fn reconcile(&self, _line: &Line, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.0.reconcile(message).await
     }
 
     async fn close(&self, _line: &Line) {

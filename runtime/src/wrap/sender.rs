@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 
 use super::{Line, Work};
-use crate::adapter::{Outgoing, SendError, Sender, TransportInfo};
+use crate::adapter::{Outgoing, Reconciled, SendError, Sender, TransportInfo};
 use crate::lane::panic_text;
 
 #[derive(Debug)]
@@ -42,6 +42,10 @@ impl<S: Sender> Work for Concurrent<S> {
                 ticket.set_worker(task.abort_handle());
             }
         }
+    }
+
+    async fn reconcile(&self, _line: &Line, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.0.reconcile(message).await
     }
 
     async fn close(&self, _line: &Line) {

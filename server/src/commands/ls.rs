@@ -39,7 +39,7 @@ pub(super) async fn run(ls: &Ls, backend: &Backend, output: Output) -> Result<()
 }
 
 pub(super) fn filter(which: &Which) -> Filter {
-    Filter { port: which.port.clone(), state: which.state, after: None, limit: 0 }
+    Filter { port: which.port.clone(), state: which.state, ..Filter::default() }
 }
 
 /// Up to `limit` deliveries, page by page.

@@ -85,6 +85,7 @@ fn info(state: DeliveryState, attempts: u32) -> DeliveryInfo {
         reason: None,
         body_len: 1,
         answer_len: None,
+        doubt: None,
     }
 }
 

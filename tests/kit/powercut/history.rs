@@ -39,7 +39,7 @@ impl Standing {
         let stage = match info.state {
             DeliveryState::Ready | DeliveryState::RetryWait | DeliveryState::Leased => Stage::Waiting,
             DeliveryState::Scheduled => Stage::Scheduled,
-            DeliveryState::Suspended => Stage::Suspended,
+            DeliveryState::Suspended | DeliveryState::InDoubt => Stage::Suspended,
             DeliveryState::Done => Stage::Done,
             DeliveryState::Terminated => Stage::Terminated,
         };

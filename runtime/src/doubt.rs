@@ -1,0 +1,211 @@
+//! What becomes of messages in doubt: a crash, or a lease that ended, hid whether they were sent.
+//!
+//! Before its first byte leaves, an attempt's intent is recorded in the box ([`intend`]). A message that comes back in
+//! doubt is not sent as if nothing had been: first the destination is asked where the adapter can do that, then the
+//! route's policy decides ([`settle`]).
+
+use std::sync::Arc;
+
+use pillarbox_store::{Batch, Doubt, Durability, Error, Failure, Lease, Leased};
+use tokio::time::Instant;
+
+use crate::adapter::{DoubleSafety, ErrorClass, Outgoing, Reconciled};
+use crate::complete::{Act, Item, complete_or_abandon};
+use crate::lane::{CallFailed, Lane};
+use crate::settle::Fault;
+use crate::ticket::{Group, Ticket};
+
+/// What a route does about attempts whose outcome a crash may hide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DoubtPolicy {
+    /// Whether, and how durably, it is recorded that messages are about to be sent. Default [`IntentRecord::Written`].
+    pub record: IntentRecord,
+    /// What becomes of a message of which nobody can tell whether it was sent. Default [`WhenUnknown::Resend`].
+    pub unknown: WhenUnknown,
+    /// A message is parked after the process has ended so many times, one time after another, while it was being sent; 0
+    /// for never. Default 5.
+    pub park_after: u32,
+}
+
+impl Default for DoubtPolicy {
+    fn default() -> Self {
+        Self { record: IntentRecord::Written, unknown: WhenUnknown::Resend, park_after: 5 }
+    }
+}
+
+/// How it is recorded that messages are about to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntentRecord {
+    /// Not at all: after a crash they are sent again as if for the first time.
+    None,
+    /// Handed to the operating system: known after a crash of the process, not after a power cut.
+    Written,
+    /// Flushed to the disk: known after a power cut as well. Costs each batch a flush before it is sent.
+    Flushed,
+}
+
+impl IntentRecord {
+    /// Every way, by its name in configuration.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("none", Self::None), ("written", Self::Written), ("flushed", Self::Flushed)];
+}
+
+/// What becomes of a message of which nobody can tell whether it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenUnknown {
+    /// It is sent again under the same send key, and [`Outgoing::in_doubt`] says so.
+    Resend,
+    /// It is held until somebody settles it ([`pillarbox_store::Op::SettleDoubt`]).
+    Hold,
+    /// It is suspended.
+    Suspend,
+}
+
+impl WhenUnknown {
+    /// Every way, by its name in configuration.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("resend", Self::Resend), ("hold", Self::Hold), ("suspend", Self::Suspend)];
+}
+
+/// What follows for one message in doubt. Pure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Send,
+    Hold,
+    Suspend,
+    Park,
+}
+
+/// Whether a message has to be decided about before it is sent.
+fn is_open(doubt: Option<Doubt>) -> Option<Doubt> {
+    doubt.filter(|doubt| !doubt.resend)
+}
+
+fn is_poison(policy: &DoubtPolicy, doubt: &Doubt) -> bool {
+    policy.park_after > 0 && doubt.crashes >= policy.park_after
+}
+
+fn course(policy: &DoubtPolicy, doubt: &Doubt, told: Reconciled) -> Course {
+    match (told, policy.unknown) {
+        _ if is_poison(policy, doubt) => Course::Park,
+        (Reconciled::Unknown, WhenUnknown::Hold) => Course::Hold,
+        (Reconciled::Unknown, WhenUnknown::Suspend) => Course::Suspend,
+        _ => Course::Send,
+    }
+}
+
+/// Records that these are about to be sent, as the route wants it.
+///
+/// # Errors
+/// The box's. None of them may be sent then.
+pub(crate) async fn intend(lane: &Lane, leases: impl Iterator<Item = Lease>) -> Result<(), Error> {
+    let durability = match lane.config().doubt.record {
+        IntentRecord::None => return Ok(()),
+        IntentRecord::Written => Durability::Written,
+        IntentRecord::Flushed => Durability::Flushed,
+    };
+    let core = lane.core();
+    let batch = Batch::new(core.ids.batch()).durability(durability);
+    let batch = leases.fold(batch, Batch::intend);
+    if batch.ops().is_empty() {
+        return Ok(());
+    }
+    core.store.commit(&batch).await.map(drop)
+}
+
+/// Decides about those in doubt. Gives the messages that are to be sent, each still with its credit.
+pub(crate) async fn settle(lane: &Arc<Lane>, leased: Vec<Leased>) -> Vec<Leased> {
+    if leased.iter().all(|leased| is_open(leased.doubt).is_none()) {
+        return leased;
+    }
+    // What is prepared at the destination is settled by the box's decision: nothing of it is in doubt.
+    let is_settled = lane.info().capabilities.double_safety == DoubleSafety::TwoPhase;
+    let mut to_send = Vec::with_capacity(leased.len());
+    for leased in leased {
+        let Some(doubt) = is_open(leased.doubt) else {
+            to_send.push(leased);
+            continue;
+        };
+        let known = if is_settled { Ok(Reconciled::NotLanded) } else { ask(lane, &leased, &doubt).await };
+        let policy = lane.config().doubt;
+        match known {
+            Ok(Reconciled::Landed) => conclude(lane, leased, Act::Delete).await,
+            Ok(told) => match course(&policy, &doubt, told) {
+                Course::Send => to_send.push(leased),
+                Course::Hold => hold(lane, leased).await,
+                Course::Suspend => conclude(lane, leased, parked("nobody knows whether it was sent")).await,
+                Course::Park => {
+                    let why = format!("the process ended {} times while it was being sent", doubt.crashes);
+                    conclude(lane, leased, parked(&why)).await;
+                }
+            },
+            Err(why) => {
+                lane.backs_off("ask the destination about a message in doubt", &why);
+                lane.give_back(&[leased]);
+            }
+        }
+    }
+    to_send
+}
+
+fn parked(why: &str) -> Act {
+    let failure = Failure::new(true, vec![why.to_owned()]);
+    Act::Suspend(Fault { class: ErrorClass::Permanent, retry_after: None, failure })
+}
+
+/// Asks the destination whether it has the message, where the adapter can.
+async fn ask(lane: &Arc<Lane>, leased: &Leased, doubt: &Doubt) -> Result<Reconciled, String> {
+    // Whatever ends the process may do so again when it is asked about.
+    if !lane.info().capabilities.reconciles || is_poison(&lane.config().doubt, doubt) {
+        return Ok(Reconciled::Unknown);
+    }
+    let Some(adapter) = lane.adapter() else { return Err("the adapter is not open".to_owned()) };
+    let group = Arc::new(Group::default());
+    let ticket = Ticket::new(lane, &group, leased.clone(), lane.core().clock.now());
+    let message = Outgoing { ticket: Arc::clone(&ticket) };
+    let asking = async move {
+        let told = adapter.reconcile(&message).await;
+        drop(message);
+        told
+    };
+    let told = lane.call(Instant::now() + lane.timeout(), asking).await;
+    ticket.withdraw();
+    match told {
+        Ok(Ok(told)) => {
+            ticket.span().in_scope(|| tracing::info!(?told, "was in doubt"));
+            Ok(told)
+        }
+        Ok(Err(error)) => Err(error.to_failure().text()),
+        Err(CallFailed::Panicked(text)) => Err(text),
+        Err(CallFailed::TimedOut) => Err(format!("no answer within {:?}", lane.timeout())),
+        Err(CallFailed::Cut) => Err("the runtime has ended".to_owned()),
+    }
+}
+
+/// Ends a message that is not sent again.
+async fn conclude(lane: &Arc<Lane>, leased: Leased, act: Act) {
+    let group = Arc::new(Group::default());
+    let ticket = Ticket::new(lane, &group, leased, lane.core().clock.now());
+    if ticket.claim() {
+        complete_or_abandon(lane.core(), &[Item::new(ticket, act)]).await;
+    }
+}
+
+/// Leaves a message to a person.
+async fn hold(lane: &Arc<Lane>, leased: Leased) {
+    let core = lane.core();
+    let batch = Batch::new(core.ids.batch()).hold_in_doubt(leased.lease);
+    match core.store.commit(&batch).await {
+        Ok(_held) => {
+            tracing::warn!(lane = %lane.name(), delivery = %leased.lease.delivery(), "held in doubt");
+            lane.return_credits(1);
+        }
+        Err(error) => {
+            lane.backs_off("hold a message in doubt", &error.to_string());
+            lane.give_back(&[leased]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
