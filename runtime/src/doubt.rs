@@ -135,7 +135,12 @@ pub(crate) async fn settle(lane: &Arc<Lane>, leased: Vec<Leased>) -> Vec<Leased>
                 Course::Hold => hold(lane, leased).await,
                 Course::Suspend => conclude(lane, leased, parked("nobody knows whether it was sent")).await,
                 Course::Park => {
-                    let why = format!("the process ended {} times while it was being sent", doubt.crashes);
+                    let times = if doubt.crashes == 1 {
+                        "once".to_owned()
+                    } else {
+                        format!("{} times", doubt.crashes)
+                    };
+                    let why = format!("the process ended {times} while it was being sent");
                     conclude(lane, leased, parked(&why)).await;
                 }
             },
