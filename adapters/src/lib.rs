@@ -4,7 +4,7 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
 mod address;
 #[cfg(feature = "base")]
 #[cfg_attr(
@@ -19,7 +19,7 @@ mod on_thread;
 )]
 mod parcel;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
     not(feature = "postgres"),
     allow(dead_code, reason = "an adapter's tests alone do not use all of it")
@@ -28,7 +28,7 @@ mod peer;
 #[cfg(feature = "base")]
 mod problems;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
 mod proxy;
 mod registry;
 #[cfg(feature = "base")]
@@ -49,13 +49,17 @@ mod secret;
     allow(dead_code, reason = "an adapter alone does not use all of it")
 )]
 mod span;
+#[cfg(any(feature = "amqp", feature = "file"))]
+mod template;
 #[cfg(feature = "tls")]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod wire;
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 #[cfg(feature = "exec")]
 pub mod exec;
 #[cfg(feature = "file")]

@@ -85,6 +85,8 @@ impl Registry {
 #[must_use]
 pub fn registry() -> Registry {
     let registry = Registry::empty();
+    #[cfg(feature = "amqp")]
+    let registry = registry.with(crate::amqp::AmqpKind);
     #[cfg(feature = "exec")]
     let registry = registry.with(crate::exec::ExecKind);
     #[cfg(feature = "file")]

@@ -81,6 +81,10 @@ fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     let found = r#"command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"#;
     let postgres = || workspace.program("sh").args(["-c", found]).succeeds();
     ensure_package("postgresql", "against which the adapter `postgres` is tested", postgres, workspace)?;
+    // On PATH it runs as a user of its own, or not at all.
+    let found = "ls /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server";
+    let rabbitmq = || workspace.program("sh").args(["-c", found]).succeeds();
+    ensure_package("rabbitmq-server", "against which the adapter `amqp` is tested", rabbitmq, workspace)?;
     ensure_nats(workspace)
 }
 
