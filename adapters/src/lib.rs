@@ -4,7 +4,7 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
 mod address;
 #[cfg(feature = "base")]
 #[cfg_attr(
@@ -19,7 +19,7 @@ mod on_thread;
 )]
 mod parcel;
 #[cfg(test)]
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
 #[cfg_attr(
     not(feature = "postgres"),
     allow(dead_code, reason = "an adapter's tests alone do not use all of it")
@@ -28,7 +28,7 @@ mod peer;
 #[cfg(feature = "base")]
 mod problems;
 #[cfg(test)]
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
 mod proxy;
 mod registry;
 #[cfg(feature = "base")]
@@ -49,12 +49,12 @@ mod secret;
     allow(dead_code, reason = "an adapter alone does not use all of it")
 )]
 mod span;
-#[cfg(any(feature = "amqp", feature = "file"))]
+#[cfg(any(feature = "amqp", feature = "file", feature = "smtp"))]
 mod template;
 #[cfg(feature = "tls")]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod wire;
 
@@ -72,5 +72,7 @@ pub mod nats;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "smtp")]
+pub mod smtp;
 
 pub use registry::{Registry, RouteError, UnknownKind, registry};

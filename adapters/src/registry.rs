@@ -99,6 +99,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(crate::postgres::PostgresKind);
     #[cfg(feature = "redis")]
     let registry = registry.with(crate::redis::RedisKind);
+    #[cfg(feature = "smtp")]
+    let registry = registry.with(crate::smtp::SmtpKind);
     registry
 }
 

