@@ -4,7 +4,14 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
+#[cfg(any(
+    feature = "amqp",
+    feature = "mqtt",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis",
+    feature = "smtp"
+))]
 mod address;
 #[cfg(feature = "base")]
 #[cfg_attr(
@@ -19,7 +26,14 @@ mod on_thread;
 )]
 mod parcel;
 #[cfg(test)]
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
+#[cfg(any(
+    feature = "amqp",
+    feature = "mqtt",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis",
+    feature = "smtp"
+))]
 #[cfg_attr(
     not(feature = "postgres"),
     allow(dead_code, reason = "an adapter's tests alone do not use all of it")
@@ -28,7 +42,14 @@ mod peer;
 #[cfg(feature = "base")]
 mod problems;
 #[cfg(test)]
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
+#[cfg(any(
+    feature = "amqp",
+    feature = "mqtt",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis",
+    feature = "smtp"
+))]
 mod proxy;
 mod registry;
 #[cfg(feature = "base")]
@@ -49,12 +70,19 @@ mod secret;
     allow(dead_code, reason = "an adapter alone does not use all of it")
 )]
 mod span;
-#[cfg(any(feature = "amqp", feature = "file", feature = "smtp"))]
+#[cfg(any(feature = "amqp", feature = "file", feature = "mqtt", feature = "smtp"))]
 mod template;
 #[cfg(feature = "tls")]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
-#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis", feature = "smtp"))]
+#[cfg(any(
+    feature = "amqp",
+    feature = "mqtt",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis",
+    feature = "smtp"
+))]
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod wire;
 
@@ -66,6 +94,8 @@ pub mod exec;
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 #[cfg(feature = "nats")]
 pub mod nats;
 #[cfg(feature = "postgres")]

@@ -93,6 +93,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(crate::file::FileKind);
     #[cfg(feature = "http")]
     let registry = registry.with(crate::http::HttpKind);
+    #[cfg(feature = "mqtt")]
+    let registry = registry.with(crate::mqtt::MqttKind);
     #[cfg(feature = "nats")]
     let registry = registry.with(crate::nats::NatsKind);
     #[cfg(feature = "postgres")]

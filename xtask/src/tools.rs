@@ -87,6 +87,10 @@ fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     let found = "ls /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server";
     let rabbitmq = || workspace.program("sh").args(["-c", found]).succeeds();
     ensure_package("rabbitmq-server", "against which the adapter `amqp` is tested", rabbitmq, workspace)?;
+    // Debian keeps it off PATH.
+    let found = "command -v mosquitto || ls /usr/sbin/mosquitto";
+    let mosquitto = || workspace.program("sh").args(["-c", found]).succeeds();
+    ensure_package("mosquitto", "against which the adapter `mqtt` is tested", mosquitto, workspace)?;
     ensure_nats(workspace)?;
     ensure_smtp(workspace)
 }
