@@ -1,7 +1,6 @@
 //! Publishes messages to an exchange.
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use lapin::message::BasicReturnMessage;
@@ -58,10 +57,11 @@ impl AmqpSender {
             }
             Ok(Ok(Confirmation::NotRequested)) => Err(self.failed("the broker confirms nothing")),
             Ok(Err(error)) => {
-                if !live.connection.status().connected() {
+                // A refused message costs its channel, everything else the connection, soon if not yet.
+                if !error.is_amqp_soft_error() && !matches!(error.kind(), ErrorKind::ChannelsLimitReached) {
                     self.connector.forget(&live).await;
                 }
-                Err(self.refused(&live, error))
+                Err(self.refused(error))
             }
             Err(_elapsed) => {
                 // What hangs may hang for ever; others that wait on it keep it until their own time is up.
@@ -94,24 +94,21 @@ impl AmqpSender {
         ))
     }
 
-    fn refused(&self, live: &Arc<Live>, error: Error) -> SendError {
-        let kind = match error.kind() {
-            ErrorKind::ProtocolError(error) => Some(error.kind().clone()),
-            _ => None,
+    fn refused(&self, error: Error) -> SendError {
+        let text = match error.kind() {
+            ErrorKind::ProtocolError(said) => match said.kind() {
+                // The broker's word for a message that is larger than its `max_message_size`.
+                AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+                    let text = "the broker refuses the message for what it is";
+                    let text = format!("{}: {text}", self.settings.address);
+                    return SendError::permanent(text).caused_by(error);
+                }
+                _ => "the broker refuses the message",
+            },
+            ErrorKind::ChannelsLimitReached => "the broker gives no channel for the message",
+            _ => "the connection broke before the answer",
         };
-        match kind {
-            // The broker's word for a message that is larger than its `max_message_size`.
-            Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)) => SendError::permanent(format!(
-                "{}: the broker refuses the message for what it is",
-                self.settings.address
-            ))
-            .caused_by(error),
-            Some(_) => self.failed("the broker refuses the message").caused_by(error),
-            None if live.connection.status().connected() => {
-                self.failed("the message was not published").caused_by(error)
-            }
-            None => self.failed("the connection broke before the answer").caused_by(error),
-        }
+        self.failed(text).caused_by(error)
     }
 
     fn failed(&self, what: &str) -> SendError {

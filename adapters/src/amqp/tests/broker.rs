@@ -88,15 +88,27 @@ impl Broker {
         broker
     }
 
-    pub(super) async fn ready(&mut self) {
+    async fn ready(&mut self) {
         let port = self.port;
         self.peer.ready(async || connect(port).await.map(drop)).await;
     }
 
     pub(super) async fn crash(&mut self) {
         self.peer.kill();
+        self.start_again().await;
+    }
+
+    /// It lets everybody in before it has its queues again.
+    pub(super) async fn start_again(&mut self) {
         self.peer.start_again();
-        self.ready().await;
+        let port = self.port;
+        let probe = async || {
+            let connection = connect(port).await?;
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let channel = connection.create_channel().await?;
+            channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await.map(drop)
+        };
+        self.peer.ready(probe).await;
     }
 
     /// Tells the broker to do something, by its own command line.
