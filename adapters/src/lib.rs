@@ -4,7 +4,7 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3"))]
 mod address;
 #[cfg(feature = "base")]
 #[cfg_attr(
@@ -19,7 +19,7 @@ mod on_thread;
 )]
 mod parcel;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3"))]
 #[cfg_attr(
     not(feature = "postgres"),
     allow(dead_code, reason = "an adapter's tests alone do not use all of it")
@@ -28,7 +28,7 @@ mod peer;
 #[cfg(feature = "base")]
 mod problems;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3"))]
 mod proxy;
 mod registry;
 #[cfg(feature = "base")]
@@ -49,9 +49,16 @@ mod secret;
     allow(dead_code, reason = "an adapter alone does not use all of it")
 )]
 mod span;
+#[cfg(any(feature = "file", feature = "s3"))]
+mod template;
+#[cfg(test)]
+#[cfg(any(feature = "file", feature = "s3"))]
+mod template_tests;
 #[cfg(feature = "tls")]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
+#[cfg(feature = "web")]
+mod web;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod wire;
@@ -68,5 +75,7 @@ pub mod nats;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 pub use registry::{Registry, RouteError, UnknownKind, registry};

@@ -97,6 +97,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(crate::postgres::PostgresKind);
     #[cfg(feature = "redis")]
     let registry = registry.with(crate::redis::RedisKind);
+    #[cfg(feature = "s3")]
+    let registry = registry.with(crate::s3::S3Kind);
     registry
 }
 

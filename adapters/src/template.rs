@@ -1,4 +1,4 @@
-//! File names made from a template, such that no value can lead out of the folder.
+//! Names made from a template, such that no value can lead out of the folder.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ const EXTENSION_BYTES_MAX: usize = 16;
 
 /// A name template that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Template(Vec<Piece>);
+pub(crate) struct Template(Vec<Piece>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
@@ -39,7 +39,7 @@ impl Template {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, Vec<String>> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut pieces = Vec::new();
         let mut literal = String::new();
@@ -83,7 +83,7 @@ impl Template {
     }
 
     /// Whether every message gets a name of its own.
-    pub(super) fn is_unique(&self) -> bool {
+    pub(crate) fn is_unique(&self) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Value(Macro::MessageId | Macro::Key)))
     }
 
@@ -91,7 +91,7 @@ impl Template {
     ///
     /// # Errors
     /// Permanent: a header is missing, or the name would be empty.
-    pub(super) fn render(&self, parcel: &Parcel<'_>) -> Result<String, SendError> {
+    pub(crate) fn render(&self, parcel: &Parcel<'_>) -> Result<String, SendError> {
         let mut name = String::new();
         for piece in &self.0 {
             match piece {
@@ -192,7 +192,7 @@ fn utc(moment: Timestamp, format: &str) -> Result<String, SendError> {
 }
 
 /// The first 128 bits of the send key's SHA-256, in hexadecimal.
-pub(super) fn key_hash(send_key: &str) -> String {
+pub(crate) fn key_hash(send_key: &str) -> String {
     let digest = Sha256::digest(send_key.as_bytes());
     digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
         let _infallible = write!(text, "{byte:02x}");
@@ -201,7 +201,7 @@ pub(super) fn key_hash(send_key: &str) -> String {
 }
 
 /// The value with every byte but `A-Z a-z 0-9 . _ - @ + = ,` as `%XX`. Different values stay different.
-pub(super) fn escape(value: &str) -> String {
+pub(crate) fn escape(value: &str) -> String {
     let mut name = String::with_capacity(value.len());
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"._-@+=,".contains(&byte) {
