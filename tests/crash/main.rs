@@ -47,8 +47,7 @@ fn a_sled_database_survives_power_cuts() {
 #[test]
 fn an_engine_that_does_not_flush_is_found_out() {
     for engine in [Engine::Journal, Engine::Sled] {
-        // A box that begins many segments flushes with each, and on a busy machine little comes behind the last one.
-        let is_found = |first| rounds_from(engine, first, 6, false).findings().lost > 0;
-        assert!((0..30).step_by(6).any(is_found), "{}: nothing was lost without a flush", engine.as_str());
+        let lost = rounds_from(engine, 0, 6, false).findings().lost;
+        assert!(lost > 0, "{}: nothing was lost without a flush", engine.as_str());
     }
 }

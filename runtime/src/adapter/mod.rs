@@ -33,6 +33,7 @@ mod batch;
 mod error;
 mod kind;
 mod outgoing;
+mod reconcile;
 mod sender;
 mod settings;
 mod transaction;
@@ -42,6 +43,7 @@ pub use batch::{BatchTransmitter, Begun, CommitConfirm, Done, TransmitBatch, Tra
 pub use error::{ErrorClass, SendError};
 pub use kind::{Adapter, AdapterKind, CheckedSettings, OpenContext};
 pub use outgoing::Outgoing;
+pub use reconcile::Reconciled;
 pub use sender::{BatchSender, BlockingSender, Requester, Sender, TransactionalSender};
 pub use settings::{HandlerSettings, SettingProblem, Settings, SettingsError};
 pub use transaction::{PreparedTransactions, Transaction, TransactionId};

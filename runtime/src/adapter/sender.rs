@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use pillarbox_store::Answer;
 
-use super::{Outgoing, SendError, TransactionId, Transport};
+use super::{Outgoing, Reconciled, SendError, TransactionId, Transport};
 
 /// Sends one message without blocking the thread. The engine calls it for many messages at once, up to the route's
 /// `in_flight`.
@@ -19,6 +19,16 @@ pub trait Sender: Transport {
     /// message at the destination is the adapter's class of [`super::DoubleSafety`].
     async fn send(&self, message: &Outgoing) -> Result<(), SendError>;
 
+    /// Asks the destination whether it has the message, before it is sent again: a crash hid how the attempt before this
+    /// one ended. Called only where [`super::Capabilities::reconciles`] was claimed, and bounded by the route's `timeout`.
+    ///
+    /// # Errors
+    /// The destination could not be asked: it is asked again after a pause.
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let _unused = message;
+        Ok(Reconciled::Unknown)
+    }
+
     /// Called once at the end, when nothing is being sent any more.
     async fn close(&self) {}
 }
@@ -30,6 +40,16 @@ pub trait BlockingSender: Transport {
     /// # Errors
     /// It was not sent; it goes down the failure ladder.
     fn send(&self, message: &Outgoing) -> Result<(), SendError>;
+
+    /// Asks the destination whether it has the message, before it is sent again: a crash hid how the attempt before this
+    /// one ended. Called only where [`super::Capabilities::reconciles`] was claimed, and bounded by the route's `timeout`.
+    ///
+    /// # Errors
+    /// The destination could not be asked: it is asked again after a pause.
+    fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let _unused = message;
+        Ok(Reconciled::Unknown)
+    }
 
     /// Called once at the end, when nothing is being sent any more.
     fn close(&self) {}
@@ -46,6 +66,16 @@ pub trait BatchSender: Transport {
     /// Sends the messages and gives exactly one outcome for each, in their order. A message without an outcome
     /// counts as failed, a surplus outcome is ignored.
     async fn send_batch(&self, messages: &[Outgoing]) -> Vec<Result<(), SendError>>;
+
+    /// Asks the destination whether it has the message, before it is sent again: a crash hid how the attempt before this
+    /// one ended. Called only where [`super::Capabilities::reconciles`] was claimed, and bounded by the route's `timeout`.
+    ///
+    /// # Errors
+    /// The destination could not be asked: it is asked again after a pause.
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let _unused = message;
+        Ok(Reconciled::Unknown)
+    }
 
     /// Called once at the end, when nothing is being sent any more.
     async fn close(&self) {}
@@ -68,6 +98,16 @@ pub trait Requester: Transport {
     /// # Cancel
     /// As [`Sender::send`].
     async fn request(&self, message: &Outgoing) -> Result<Option<Answer>, SendError>;
+
+    /// Asks the destination whether it has the message, before it is sent again: a crash hid how the attempt before this
+    /// one ended. Called only where [`super::Capabilities::reconciles`] was claimed, and bounded by the route's `timeout`.
+    ///
+    /// # Errors
+    /// The destination could not be asked: it is asked again after a pause.
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let _unused = message;
+        Ok(Reconciled::Unknown)
+    }
 
     /// Called once at the end, when nothing is being sent any more.
     async fn close(&self) {}

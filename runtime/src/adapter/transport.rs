@@ -35,16 +35,19 @@ pub struct Capabilities {
     pub init_at_start: bool,
     /// Whether it reads long bodies a fragment at a time, in bounded memory.
     pub streams: bool,
+    /// Whether it can ask the destination what became of an attempt whose outcome a crash hid.
+    pub reconciles: bool,
 }
 
 impl Default for Capabilities {
-    /// At least once, no limit, created at its first message, no streaming.
+    /// At least once, no limit, created at its first message, no streaming, no reconciling.
     fn default() -> Self {
         Self {
             double_safety: DoubleSafety::AtLeastOnce,
             body_bytes_max: None,
             init_at_start: false,
             streams: false,
+            reconciles: false,
         }
     }
 }
@@ -75,6 +78,13 @@ impl Capabilities {
     #[must_use]
     pub const fn streams(mut self) -> Self {
         self.streams = true;
+        self
+    }
+
+    /// Says that the destination can be asked what became of an attempt ([`Reconciled`](super::Reconciled)).
+    #[must_use]
+    pub const fn reconciles(mut self) -> Self {
+        self.reconciles = true;
         self
     }
 }

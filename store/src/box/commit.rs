@@ -51,11 +51,8 @@ impl Committer {
         let request = Request { batch, answer };
         match self {
             Self::Inline { closed: is_closed } => {
-                if *is_closed.lock().unwrap_or_else(PoisonError::into_inner) {
-                    return Err(closed());
-                }
-                shared.view.begin();
-                commit_alone(shared, request);
+                shared.view.begin_when_free().await;
+                commit_alone(shared, is_closed, request);
                 answered.try_recv().map_or_else(|_unanswered| Err(closed()), |(answer, _batch)| answer)
             }
             Self::Threads { pipeline, .. } => {
@@ -76,10 +73,10 @@ impl Committer {
         let (answer, _nobody) = oneshot::channel();
         let request = Request { batch, answer };
         match self {
-            Self::Inline { .. } => {
+            Self::Inline { closed } => {
                 // Whoever reads at this very moment: what is not given back now is at the next opening.
                 if shared.view.try_begin() {
-                    commit_alone(shared, request);
+                    commit_alone(shared, closed, request);
                 }
             }
             Self::Threads { pipeline, .. } => {
@@ -134,10 +131,16 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "use the box")
 }
 
-/// Commits one batch as a group of its own. The caller has begun it in the view.
-fn commit_alone(shared: &Shared, request: Request) {
+/// Commits one batch as a group of its own, unless the box is closed: one at a time. The caller has begun it in the view.
+fn commit_alone(shared: &Shared, is_closed: &Mutex<bool>, request: Request) {
+    let is_closed = is_closed.lock().unwrap_or_else(PoisonError::into_inner);
     let mut group = Group::default();
     group.take(&mut vec![request]);
+    if *is_closed {
+        shared.view.end();
+        group.refuse(&closed());
+        return;
+    }
     shared.decide(&mut group);
     shared.seal(&mut group);
     match shared.write(&mut group) {

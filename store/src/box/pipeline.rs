@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
 use super::group::{Group, Request};
-use crate::Error;
+use crate::{Error, ErrorKind};
 
 /// The helper decides ahead once so many operations wait: fewer are not worth waking it.
 const AHEAD_OPS: usize = 16;
@@ -48,7 +48,22 @@ struct Line {
 }
 
 /// Ends the helper and leaves nobody waiting, also where the writer panics.
-struct Over<'a>(&'a Pipeline);
+struct Over<'a>(&'a Pipeline, &'a Shared);
+
+/// Stops the box where its thread panics: what that had begun is only half in the ledger.
+struct Whole<'a>(&'a Shared);
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = Error::new(ErrorKind::Unavailable, "commit");
+            self.0.fail(&error.with(
+                "reason",
+                "a thread of the box panicked; this is a defect of the box's or its engine's",
+            ));
+        }
+    }
+}
 
 impl Line {
     fn is_worth_helping(&self) -> bool {
@@ -94,9 +109,11 @@ impl Pipeline {
 
     /// The writer's life.
     pub(super) fn write(&self, shared: &Shared) {
-        let _over = Over(self);
+        let _over = Over(self, shared);
         while self.wait_for_work() {
             let mut group = self.next_group(shared);
+            // Dropped before the group is: who waits for it is told why.
+            let _whole = Whole(shared);
             match shared.write(&mut group) {
                 Ok(()) => shared.publish(&mut group),
                 Err(error) => self.give_up(shared, &mut group, &error),
@@ -122,6 +139,7 @@ impl Pipeline {
 
     /// What waits, decided about and ready to be written. No other group is unsettled.
     fn next_group(&self, shared: &Shared) -> Group {
+        let _whole = Whole(shared);
         let mut open = self.open();
         if open.is_empty() {
             shared.view.begin();
@@ -133,6 +151,7 @@ impl Pipeline {
             line.spare.pop().unwrap_or_default()
         };
         let mut group = std::mem::replace(&mut *open, next);
+        let _whole = Whole(shared);
         shared.seal(&mut group);
         group
     }
@@ -167,6 +186,7 @@ impl Pipeline {
 
     /// The helper's life.
     pub(super) fn help(&self, shared: &Shared) {
+        let _whole = Whole(shared);
         loop {
             let mut line = self.line();
             while !line.is_worth_helping() {
@@ -209,6 +229,10 @@ impl Drop for Over<'_> {
         line.requests.clear();
         drop(line);
         self.0.to_help.notify_all();
+        if std::thread::panicking() {
+            drop(self.0.open().take_back());
+            self.1.view.abandon();
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct View {
     unread: Condvar,
     /// Wakes who wants to read.
     settled: Notify,
+    /// Wakes who wants to begin a group without blocking its thread.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +78,18 @@ impl View {
         is_free
     }
 
+    /// Begins a group, once nobody reads. Never blocks the thread: who reads may be waiting for it.
+    pub(super) async fn begin_when_free(&self) {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if self.try_begin() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
     /// Begins a group, once nobody reads. No other group may be unsettled.
     pub(super) fn begin(&self) {
         let mut counts = self.lock();
@@ -85,6 +99,13 @@ impl View {
         }
         counts.is_wanted = false;
         counts.unsettled += 1;
+    }
+
+    /// Whoever made groups has gone: nothing will settle any more.
+    pub(super) fn abandon(&self) {
+        let mut counts = self.lock();
+        counts.unsettled = 0;
+        counts.let_in(&self.settled);
     }
 
     /// A group is on the disk, or nothing of it is left.
@@ -120,6 +141,7 @@ impl Drop for Reading<'_> {
         } else if counts.unsettled == 0 {
             counts.let_in(&self.0.settled);
         }
+        self.0.freed.notify_waiters();
     }
 }
 
@@ -131,6 +153,7 @@ impl Drop for Waiter<'_> {
             drop(Reading(self.view));
         } else {
             counts.waiting -= 1;
+            self.view.freed.notify_waiters();
         }
     }
 }

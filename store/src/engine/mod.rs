@@ -11,6 +11,9 @@ use bytes::Bytes;
 
 use crate::{Durability, Error, ErrorKind};
 
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod hooked;
 pub mod journal;
 pub mod memory;
 #[cfg(feature = "sled")]

@@ -20,7 +20,6 @@ mod plan;
 mod record;
 mod round;
 mod run;
-mod unflushed;
 mod work;
 
 pub use check::check;

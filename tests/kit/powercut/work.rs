@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pillarbox_store::engine::hooked::Hooked;
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::engine::sled::Sled;
-use pillarbox_store::{Batch, BoxConfig, Error, ErrorKind, MessageBox, PortName, PortSpec, Retention, Store};
+use pillarbox_store::{
+    Batch, BoxConfig, Durability, Error, ErrorKind, MessageBox, PortName, PortSpec, Retention, Store,
+};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -13,7 +16,6 @@ use super::client::{Client, Teller};
 use super::numbers;
 use super::plan::Engine;
 use super::record::{Line, PORTS};
-use super::unflushed::Unflushed;
 
 /// A worker's orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,17 +84,18 @@ impl Work {
         MessageBox::open(self.config())
     }
 
-    /// Opens it over an engine that flushes nothing.
+    /// Opens it over an engine that flushes nothing. Its segments are long: each is flushed as a whole when the next one
+    /// begins, and a cut soon after would find nothing amiss.
     fn open_unflushed(&self) -> Result<MessageBox, Error> {
         let folder = &self.folder;
         let engine: Arc<dyn pillarbox_store::engine::Engine> = match self.engine {
             Engine::Journal => {
-                let config = JournalConfig { segment_bytes: self.segment_bytes, ..JournalConfig::default() };
-                Arc::new(Unflushed(Journal::open_folder(&folder.join("journal"), config)?))
+                Arc::new(Journal::open_folder(&folder.join("journal"), JournalConfig::default())?)
             }
-            Engine::Sled => Arc::new(Unflushed(Sled::open_folder(&folder.join("sled"))?)),
+            Engine::Sled => Arc::new(Sled::open_folder(&folder.join("sled"))?),
         };
-        MessageBox::with_engine(engine, self.config())
+        let unflushed = Hooked::new(engine).before_apply(|_writes, _asked_for| Ok(Durability::Written));
+        MessageBox::with_engine(Arc::new(unflushed), self.config())
     }
 }
 

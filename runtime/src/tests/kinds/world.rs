@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pillarbox_store::engine::memory::Memory;
-use pillarbox_store::engine::{Damage, Engine, EngineStats, Key, Record, Visit, WriteSet};
+use pillarbox_store::engine::hooked::Hooked;
 use pillarbox_store::{
-    Batch, Clock, DeliveryId, DeliveryState, Durability, Error, IdSource, Message, Op, OpResult, PortSpec,
-    Store,
+    Batch, Clock, DeliveryId, DeliveryState, IdSource, Message, Op, OpResult, PortSpec, Store,
 };
 use tokio::time::Instant;
 
@@ -16,44 +14,6 @@ use super::super::kit::{TestClock, name, settle, steady};
 use super::super::watched::{Gate, WatchedBox};
 use crate::adapter::Adapter;
 use crate::{Port, Proxy, RouteConfig, Runtime};
-
-/// Records in memory that outlive the box.
-#[derive(Debug, Default, Clone)]
-struct Lasting(Arc<Memory>);
-
-impl Engine for Lasting {
-    fn name(&self) -> &'static str {
-        "lasting"
-    }
-
-    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        self.0.recover(visit)
-    }
-
-    fn get(&self, key: Key) -> Result<Option<Record>, Error> {
-        self.0.get(key)
-    }
-
-    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
-        self.0.reserve(bytes, promised)
-    }
-
-    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
-        self.0.apply(writes, durability)
-    }
-
-    fn stats(&self) -> EngineStats {
-        self.0.stats()
-    }
-
-    fn damage(&self) -> Vec<Damage> {
-        self.0.damage()
-    }
-
-    fn close(&self) -> Result<(), Error> {
-        Ok(())
-    }
-}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -166,7 +126,7 @@ pub(super) type Stand = Vec<(DeliveryState, Option<String>)>;
 /// Lives of one box: its records, and what they were submitted as.
 pub(super) struct Lives {
     pub(super) world: World,
-    engine: Lasting,
+    engine: Hooked,
     clock: Arc<dyn Clock>,
     ids: IdSource,
     deliveries: Vec<DeliveryId>,
@@ -177,7 +137,7 @@ impl Lives {
         let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
         let ids = IdSource::seeded(Arc::clone(&clock), 42);
         let mut lives =
-            Self { world: World::default(), engine: Lasting::default(), clock, ids, deliveries: Vec::new() };
+            Self { world: World::default(), engine: Hooked::in_memory(), clock, ids, deliveries: Vec::new() };
         let store = lives.open();
         let mut batch = Batch::new(lives.ids.batch()).define_port(&name("p"), PortSpec { backup: false });
         for body in bodies {

@@ -2,62 +2,18 @@
 
 #![expect(clippy::disallowed_methods, reason = "callers that wait at the same time")]
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::commit::Committer;
 use super::AHEAD_OPS;
-use crate::engine::memory::Memory;
-use crate::engine::{Damage, Engine, EngineStats, Key, Record, Visit, WriteSet};
+use crate::engine::hooked::Hooked;
 use crate::{
-    Batch, BoxConfig, Durability, Error, ErrorKind, Filter, IdSource, Message, MessageBox, MessageId,
+    Batch, BoxConfig, Committing, Error, ErrorKind, Filter, IdSource, Message, MessageBox, MessageId,
     PortName, PortSpec, Refusal, Route, Store, Want,
 };
-
-/// An engine whose every apply waits to be told how it ends.
-#[derive(Debug)]
-struct Told {
-    below: Memory,
-    ends: Mutex<mpsc::Receiver<Option<ErrorKind>>>,
-}
-
-impl Engine for Told {
-    fn name(&self) -> &'static str {
-        "told"
-    }
-
-    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        self.below.recover(visit)
-    }
-
-    fn get(&self, key: Key) -> Result<Option<Record>, Error> {
-        self.below.get(key)
-    }
-
-    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
-        self.below.reserve(bytes, promised)
-    }
-
-    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
-        match self.ends.lock().unwrap().recv().unwrap() {
-            None => self.below.apply(writes, durability),
-            Some(kind) => Err(Error::new(kind, "write as the test wants it")),
-        }
-    }
-
-    fn stats(&self) -> EngineStats {
-        self.below.stats()
-    }
-
-    fn damage(&self) -> Vec<Damage> {
-        self.below.damage()
-    }
-
-    fn close(&self) -> Result<(), Error> {
-        self.below.close()
-    }
-}
 
 /// A box with one port, whose groups end when and as the test says.
 struct Bench {
@@ -70,13 +26,19 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let (ends, told) = mpsc::channel();
-        let engine = Arc::new(Told { below: Memory::new(), ends: Mutex::new(told) });
+        let told = Mutex::new(told);
+        let engine = Hooked::in_memory().before_apply(move |_writes, durability| {
+            match told.lock().unwrap().recv().unwrap() {
+                None => Ok(durability),
+                Some(kind) => Err(Error::new(kind, "write as the test wants it")),
+            }
+        });
         // The box's own first record, and the port.
         ends.send(None).unwrap();
         ends.send(None).unwrap();
         let ids = IdSource::seeded(Arc::new(crate::SystemClock), 7);
         let config = BoxConfig { ids: ids.clone(), ..BoxConfig::in_memory() };
-        let mailbox = MessageBox::with_engine(engine, config).unwrap();
+        let mailbox = MessageBox::with_engine(Arc::new(engine), config).unwrap();
         let port = PortName::new("out").unwrap();
         let define = Batch::new(ids.batch()).define_port(&port, PortSpec::default());
         assert!(mailbox.commit(&define).await.unwrap().all_applied());
@@ -257,4 +219,57 @@ async fn closing_finishes_what_waits() {
     assert!(second.await.unwrap().unwrap().all_applied());
     let late = bench.commit(bench.submits(&bench.messages(1))).await.unwrap();
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_panic_while_a_group_is_written_stops_the_box_and_leaves_nobody_waiting() {
+    let groups = AtomicUsize::new(0);
+    let engine = Hooked::in_memory().before_apply(move |_writes, durability| {
+        assert!(groups.fetch_add(1, Ordering::Relaxed) < 2, "as the test wants it");
+        Ok(durability)
+    });
+    let mailbox = MessageBox::with_engine(Arc::new(engine), BoxConfig::in_memory()).unwrap();
+    let (ids, port) = (IdSource::system(), PortName::new("out").unwrap());
+    let define = Batch::new(ids.batch()).define_port(&port, PortSpec::default());
+    mailbox.commit(&define).await.unwrap();
+    for _ in 0..2 {
+        let submit = Batch::new(ids.batch()).submit(&port, Message::new(ids.message(), "body"));
+        assert_eq!(mailbox.commit(&submit).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(mailbox.failed().unwrap().kind(), ErrorKind::Unavailable);
+    // Whoever asks is answered, though the group will never be settled.
+    mailbox.deliveries(&Filter::default()).await.unwrap();
+    assert!(mailbox.close().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn committed_inline_from_several_threads_one_group_is_written_at_a_time() {
+    let writing = AtomicBool::new(false);
+    let engine = Hooked::in_memory().before_apply(move |_writes, durability| {
+        assert!(!writing.swap(true, Ordering::SeqCst), "another group is being written");
+        std::thread::yield_now();
+        writing.store(false, Ordering::SeqCst);
+        Ok(durability)
+    });
+    let config = BoxConfig { committing: Committing::Inline, ..BoxConfig::in_memory() };
+    let mailbox = MessageBox::with_engine(Arc::new(engine), config).unwrap();
+    let (ids, port) = (IdSource::system(), PortName::new("out").unwrap());
+    let define = Batch::new(ids.batch()).define_port(&port, PortSpec::default());
+    mailbox.commit(&define).await.unwrap();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (mailbox, ids, port) = (mailbox.clone(), ids.clone(), port.clone());
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    let submit = Batch::new(ids.batch()).submit(&port, Message::new(ids.message(), "body"));
+                    assert!(mailbox.commit(&submit).await.unwrap().all_applied());
+                    mailbox.deliveries(&Filter { limit: 1, ..Filter::default() }).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(mailbox.ports()[0].counts.ready, 800);
 }

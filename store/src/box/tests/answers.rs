@@ -1,73 +1,33 @@
 //! Answers: with their delivery's end or not at all, found by their delivery, and bounded.
 
 use super::*;
-use crate::engine::memory::Memory;
-use crate::engine::{Damage, Engine, EngineStats, Key, Record, Visit, WriteSet};
+use crate::engine::hooked::Hooked;
+use crate::engine::{Engine, Key, WriteSet};
 use crate::message_box::keys;
-use crate::{Answer, AnswerRetention, Answered, Durability, Error, Retention};
+use crate::{Answer, AnswerRetention, Answered, Durability, Retention};
 
-/// Records in memory that outlive the box.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Lasting(Arc<Memory>);
-
-impl Lasting {
-    /// The keys of the answers that are there.
-    fn answers(&self) -> Vec<Key> {
-        let mut found = Vec::new();
-        let visit = &mut |key: Key, _head: &[u8]| {
-            found.extend((key.family == keys::answer::FAMILY).then_some(key));
-            Ok(())
-        };
-        self.0.recover(visit).unwrap();
-        found.sort();
-        found
-    }
-}
-
-impl Engine for Lasting {
-    fn name(&self) -> &'static str {
-        "lasting"
-    }
-
-    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        self.0.recover(visit)
-    }
-
-    fn get(&self, key: Key) -> Result<Option<Record>, Error> {
-        self.0.get(key)
-    }
-
-    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
-        self.0.reserve(bytes, promised)
-    }
-
-    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
-        self.0.apply(writes, durability)
-    }
-
-    fn stats(&self) -> EngineStats {
-        self.0.stats()
-    }
-
-    fn damage(&self) -> Vec<Damage> {
-        self.0.damage()
-    }
-
-    fn close(&self) -> Result<(), Error> {
+/// The keys of the answers that are there.
+fn answers(engine: &Hooked) -> Vec<Key> {
+    let mut found = Vec::new();
+    let visit = &mut |key: Key, _head: &[u8]| {
+        found.extend((key.family == keys::answer::FAMILY).then_some(key));
         Ok(())
-    }
+    };
+    engine.recover(visit).unwrap();
+    found.sort();
+    found
 }
 
 const SECOND: i64 = 1_000_000;
 
 struct Bench {
-    engine: Lasting,
+    engine: Hooked,
     clock: Arc<SetClock>,
     retention: Retention,
     mailbox: MessageBox,
 }
 
-fn open(engine: &Lasting, clock: &Arc<SetClock>, retention: Retention) -> MessageBox {
+fn open(engine: &Hooked, clock: &Arc<SetClock>, retention: Retention) -> MessageBox {
     let committing = Committing::Inline;
     let config = BoxConfig { clock: clock.clone(), retention, committing, ..BoxConfig::in_memory() };
     MessageBox::with_engine(Arc::new(engine.clone()), config).unwrap()
@@ -75,7 +35,7 @@ fn open(engine: &Lasting, clock: &Arc<SetClock>, retention: Retention) -> Messag
 
 impl Bench {
     async fn new(retention: Retention) -> Self {
-        let (engine, clock) = (Lasting::default(), Arc::new(SetClock::default()));
+        let (engine, clock) = (Hooked::in_memory(), Arc::new(SetClock::default()));
         clock.wall.store(1_000 * SECOND, Ordering::SeqCst);
         let mailbox = open(&engine, &clock, retention);
         let batch = Batch::new(ids().batch()).define_port(&port("orders"), PortSpec { backup: false });
@@ -167,7 +127,7 @@ async fn an_answer_under_a_lease_that_ended_is_refused_and_not_kept() {
     let respond = |lease, text| Batch::new(ids().batch()).respond(lease, answer(text), sent());
     let committed = bench.mailbox.commit(&respond(late.lease, "late")).await.unwrap();
     assert_eq!(committed.results(), [OpResult::Refused(Refusal::NotOwned)]);
-    assert_eq!((bench.kept(id).await, bench.engine.answers()), (None, Vec::new()));
+    assert_eq!((bench.kept(id).await, answers(&bench.engine)), (None, Vec::new()));
     assert!(bench.mailbox.commit(&respond(second.lease, "in time")).await.unwrap().all_applied());
     // Nobody answers twice.
     let committed = bench.mailbox.commit(&respond(second.lease, "again")).await.unwrap();
@@ -187,7 +147,7 @@ async fn a_void_batch_keeps_neither_the_answer_nor_the_deletion() {
         committed.results(),
         [OpResult::Refused(Refusal::Voided), OpResult::Refused(Refusal::NoSuchPort)]
     );
-    assert_eq!((bench.kept(id).await, bench.engine.answers()), (None, Vec::new()));
+    assert_eq!((bench.kept(id).await, answers(&bench.engine)), (None, Vec::new()));
     let state = bench.mailbox.delivery(id).await.unwrap().unwrap().info.state;
     assert_eq!(state, DeliveryState::Leased);
 }
@@ -202,7 +162,7 @@ async fn the_same_answer_again_is_applied_once() {
     bench.reopen();
     let again = bench.mailbox.commit(&batch).await.unwrap();
     assert!(again.was_repeated() && again.all_applied());
-    assert_eq!((bench.kept(id).await.as_deref(), bench.engine.answers().len()), (Some("yes"), 1));
+    assert_eq!((bench.kept(id).await.as_deref(), answers(&bench.engine).len()), (Some("yes"), 1));
 }
 
 #[tokio::test]
@@ -216,7 +176,7 @@ async fn of_too_many_answers_the_oldest_go() {
     for _ in 0..2 {
         let kept = [bench.kept(first).await, bench.kept(second).await, bench.kept(third).await];
         assert_eq!(kept, [None, Some("second".to_owned()), Some("third".to_owned())]);
-        assert_eq!(bench.engine.answers(), [second, third].map(|id| keys::answer::key(id.number(), 0)));
+        assert_eq!(answers(&bench.engine), [second, third].map(|id| keys::answer::key(id.number(), 0)));
         bench.reopen();
     }
     let (_, fourth) = bench.answer("fourth").await;
@@ -238,7 +198,7 @@ async fn answers_that_are_too_large_together_go() {
     for id in [second, third, fourth] {
         assert_eq!(bench.kept(id).await, None);
     }
-    assert!(bench.engine.answers().is_empty());
+    assert!(answers(&bench.engine).is_empty());
 }
 
 #[tokio::test]
@@ -252,7 +212,7 @@ async fn an_answer_that_is_too_old_goes_with_the_next_commit() {
     assert!(bench.kept(id).await.is_some());
     bench.wait(1);
     submit(&bench.mailbox, b"another").await;
-    assert_eq!((bench.kept(id).await, bench.engine.answers()), (None, Vec::new()));
+    assert_eq!((bench.kept(id).await, answers(&bench.engine)), (None, Vec::new()));
 }
 
 #[tokio::test]
@@ -265,7 +225,7 @@ async fn an_answer_goes_with_its_deliverys_trace() {
     submit(&bench.mailbox, b"another").await;
     assert_eq!(bench.mailbox.delivery(first).await.unwrap(), None);
     assert_eq!((bench.kept(first).await, bench.kept(second).await.as_deref()), (None, Some("second")));
-    assert_eq!(bench.engine.answers(), [keys::answer::key(second.number(), 0)]);
+    assert_eq!(answers(&bench.engine), [keys::answer::key(second.number(), 0)]);
     bench.reopen();
     assert_eq!(bench.kept(second).await.as_deref(), Some("second"));
 }
@@ -284,7 +244,7 @@ async fn an_answer_that_belongs_to_nothing_is_deleted_at_opening() {
     keys::answer::write(&mut writes, 77, &head, &answer("who"));
     bench.engine.apply(&writes, Durability::Flushed).unwrap();
     bench.reopen();
-    assert_eq!(bench.engine.answers(), [keys::answer::key(id.number(), 0)]);
+    assert_eq!(answers(&bench.engine), [keys::answer::key(id.number(), 0)]);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Decisions: with the end of their deliveries or not at all, there until they are forgotten, and never thought complete
 //! where damage may have taken one.
 
-use super::answers::Lasting;
 use super::*;
-use crate::engine::{Damage, Engine, EngineStats, Key, Loss, Record, Visit, WriteSet};
+use crate::engine::hooked::Hooked;
+use crate::engine::{Damage, Loss};
 use crate::message_box::keys;
-use crate::{BatchId, Decision, Durability, Error};
+use crate::{BatchId, Decision, Durability};
 
 fn transaction(number: u8) -> BatchId {
     BatchId::from_bytes([number; 16])
@@ -15,14 +15,14 @@ async fn decided(mailbox: &MessageBox) -> Vec<BatchId> {
     mailbox.decisions().await.unwrap().known.iter().map(|decision| decision.transaction).collect()
 }
 
-fn open(engine: &Lasting) -> MessageBox {
+fn open(engine: &Hooked) -> MessageBox {
     let config = BoxConfig { committing: Committing::Inline, ..BoxConfig::in_memory() };
     MessageBox::with_engine(Arc::new(engine.clone()), config).unwrap()
 }
 
 /// A box with two messages, both leased.
-async fn with_two() -> (Lasting, MessageBox, Vec<crate::Leased>) {
-    let engine = Lasting::default();
+async fn with_two() -> (Hooked, MessageBox, Vec<crate::Leased>) {
+    let engine = Hooked::in_memory();
     let mailbox = open(&engine);
     let ids = IdSource::system();
     let batch = Batch::new(ids.batch()).define_port(&port("orders"), PortSpec { backup: false });
@@ -84,44 +84,6 @@ async fn a_destination_with_too_long_a_name_is_refused() {
     assert_eq!(mailbox.commit(&batch).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
-/// Records of which something is damaged.
-#[derive(Debug)]
-struct Harmed(Lasting, Damage);
-
-impl Engine for Harmed {
-    fn name(&self) -> &'static str {
-        "harmed"
-    }
-
-    fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        self.0.recover(visit)
-    }
-
-    fn get(&self, key: Key) -> Result<Option<Record>, Error> {
-        self.0.get(key)
-    }
-
-    fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
-        self.0.reserve(bytes, promised)
-    }
-
-    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
-        self.0.apply(writes, durability)
-    }
-
-    fn stats(&self) -> EngineStats {
-        self.0.stats()
-    }
-
-    fn damage(&self) -> Vec<Damage> {
-        vec![self.1.clone()]
-    }
-
-    fn close(&self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn where_damage_may_have_taken_a_decision_the_box_says_so() {
     for (loss, key, is_lost) in [
@@ -136,7 +98,7 @@ async fn where_damage_may_have_taken_a_decision_the_box_says_so() {
         let damage =
             Damage { file: "a".to_owned(), offset: 0, bytes: 1, key, what: "it is".to_owned(), loss };
         let mailbox =
-            MessageBox::with_engine(Arc::new(Harmed(engine, damage)), BoxConfig::in_memory()).unwrap();
+            MessageBox::with_engine(Arc::new(engine.damaged(damage)), BoxConfig::in_memory()).unwrap();
         let decisions = mailbox.decisions().await.unwrap();
         assert_eq!(decisions.may_have_lost(IdSource::system().batch()), is_lost, "{loss:?} {key:?}");
     }
@@ -151,9 +113,9 @@ async fn a_salvaged_box_knows_until_when_decisions_may_be_lost() {
     let before = IdSource::system().batch();
     let what = "it is".to_owned();
     let damage = Damage { file: "a".to_owned(), offset: 0, bytes: 1, key: None, what, loss: Loss::Unknown };
-    let to = Lasting::default();
+    let to = Hooked::in_memory();
     let salvaged =
-        crate::inspect::salvage_engine(&Harmed(engine, damage), &to, &[], &IdSource::system(), &mut |_| {});
+        crate::inspect::salvage_engine(&engine.damaged(damage), &to, &[], &IdSource::system(), &mut |_| {});
     assert!(salvaged.is_ok(), "{salvaged:?}");
     for _opened_again in 0..2 {
         let mailbox = open(&to);
