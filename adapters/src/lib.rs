@@ -4,7 +4,7 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3", feature = "sftp"))]
 mod address;
 #[cfg(feature = "base")]
 #[cfg_attr(
@@ -19,7 +19,7 @@ mod on_thread;
 )]
 mod parcel;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3", feature = "sftp"))]
 #[cfg_attr(
     not(feature = "postgres"),
     allow(dead_code, reason = "an adapter's tests alone do not use all of it")
@@ -28,7 +28,7 @@ mod peer;
 #[cfg(feature = "base")]
 mod problems;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3", feature = "sftp"))]
 mod proxy;
 mod registry;
 #[cfg(feature = "base")]
@@ -49,10 +49,10 @@ mod secret;
     allow(dead_code, reason = "an adapter alone does not use all of it")
 )]
 mod span;
-#[cfg(any(feature = "file", feature = "s3"))]
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
 mod template;
 #[cfg(test)]
-#[cfg(any(feature = "file", feature = "s3"))]
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
 mod template_tests;
 #[cfg(feature = "tls")]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
@@ -77,5 +77,7 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(feature = "sftp")]
+pub mod sftp;
 
 pub use registry::{Registry, RouteError, UnknownKind, registry};

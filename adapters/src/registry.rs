@@ -99,6 +99,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(crate::redis::RedisKind);
     #[cfg(feature = "s3")]
     let registry = registry.with(crate::s3::S3Kind);
+    #[cfg(feature = "sftp")]
+    let registry = registry.with(crate::sftp::SftpKind);
     registry
 }
 

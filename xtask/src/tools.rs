@@ -83,6 +83,9 @@ fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     let found = r#"command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"#;
     let postgres = || workspace.program("sh").args(["-c", found]).succeeds();
     ensure_package("postgresql", "against which the adapter `postgres` is tested", postgres, workspace)?;
+    // It runs only where it is called by its whole path.
+    let sshd = || workspace.program("sh").args(["-c", "test -x /usr/sbin/sshd"]).succeeds();
+    ensure_package("openssh-server", "against which the adapter `sftp` is tested", sshd, workspace)?;
     ensure_nats(workspace)?;
     ensure_moto(workspace)
 }
