@@ -4,7 +4,14 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3", feature = "sftp"))]
+#[cfg(any(
+    feature = "kafka",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis",
+    feature = "s3",
+    feature = "sftp"
+))]
 mod address;
 #[cfg(feature = "base")]
 #[cfg_attr(
@@ -19,7 +26,14 @@ mod on_thread;
 )]
 mod parcel;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3", feature = "sftp"))]
+#[cfg(any(
+    feature = "kafka",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis",
+    feature = "s3",
+    feature = "sftp"
+))]
 #[cfg_attr(
     not(feature = "postgres"),
     allow(dead_code, reason = "an adapter's tests alone do not use all of it")
@@ -28,7 +42,14 @@ mod peer;
 #[cfg(feature = "base")]
 mod problems;
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis", feature = "s3", feature = "sftp"))]
+#[cfg(any(
+    feature = "kafka",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis",
+    feature = "s3",
+    feature = "sftp"
+))]
 mod proxy;
 mod registry;
 #[cfg(feature = "base")]
@@ -69,6 +90,8 @@ pub mod exec;
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "nats")]
 pub mod nats;
 #[cfg(feature = "postgres")]

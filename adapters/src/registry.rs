@@ -91,6 +91,8 @@ pub fn registry() -> Registry {
     let registry = registry.with(crate::file::FileKind);
     #[cfg(feature = "http")]
     let registry = registry.with(crate::http::HttpKind);
+    #[cfg(feature = "kafka")]
+    let registry = registry.with(crate::kafka::KafkaKind);
     #[cfg(feature = "nats")]
     let registry = registry.with(crate::nats::NatsKind);
     #[cfg(feature = "postgres")]

