@@ -4,86 +4,34 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(
-    feature = "amqp",
-    feature = "mqtt",
-    feature = "nats",
-    feature = "postgres",
-    feature = "redis",
-    feature = "smtp"
-))]
+#[cfg(feature = "address")]
 mod address;
 #[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
 mod on_thread;
 #[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
 mod parcel;
 #[cfg(test)]
-#[cfg(any(
-    feature = "amqp",
-    feature = "mqtt",
-    feature = "nats",
-    feature = "postgres",
-    feature = "redis",
-    feature = "smtp"
-))]
-#[cfg_attr(
-    not(feature = "postgres"),
-    allow(dead_code, reason = "an adapter's tests alone do not use all of it")
-)]
+#[cfg(feature = "address")]
 mod peer;
 #[cfg(feature = "base")]
 mod problems;
 #[cfg(test)]
-#[cfg(any(
-    feature = "amqp",
-    feature = "mqtt",
-    feature = "nats",
-    feature = "postgres",
-    feature = "redis",
-    feature = "smtp"
-))]
+#[cfg(feature = "address")]
 mod proxy;
 mod registry;
-#[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
+#[cfg(feature = "said")]
 mod said;
-#[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
+#[cfg(feature = "secret")]
 mod secret;
 #[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
 mod span;
-#[cfg(any(feature = "amqp", feature = "file", feature = "mqtt", feature = "smtp"))]
+#[cfg(feature = "template")]
 mod template;
 #[cfg(feature = "tls")]
-#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
-#[cfg(any(
-    feature = "amqp",
-    feature = "mqtt",
-    feature = "nats",
-    feature = "postgres",
-    feature = "redis",
-    feature = "smtp"
-))]
-#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
+#[cfg(feature = "web")]
+mod web;
+#[cfg(feature = "wire")]
 mod wire;
 
 #[cfg(feature = "amqp")]
@@ -94,6 +42,8 @@ pub mod exec;
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 #[cfg(feature = "nats")]
@@ -102,6 +52,10 @@ pub mod nats;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "s3")]
+pub mod s3;
+#[cfg(feature = "sftp")]
+pub mod sftp;
 #[cfg(feature = "smtp")]
 pub mod smtp;
 

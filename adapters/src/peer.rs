@@ -164,7 +164,7 @@ pub(crate) fn free_port() -> u16 {
 
 /// A server's program: on PATH, where the system keeps such, or where `cargo xtask prerequisites` puts them.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let mut folders = vec![tools().join("bin")];
+    let mut folders = vec![tools().join("nats-server/bin")];
     // RabbitMQ's on PATH are wrapped, to run as a user of their own.
     for (parent, below) in [("/usr/lib/postgresql", "bin"), ("/usr/lib/rabbitmq/lib", "sbin")] {
         let versions = fs::read_dir(parent).into_iter().flatten().flatten();

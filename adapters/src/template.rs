@@ -8,6 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::parcel::Parcel;
 
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
+pub(crate) mod name;
+#[cfg(test)]
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
+mod name_tests;
+
 /// A template that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Piece>);
@@ -88,7 +94,7 @@ impl Template {
     }
 
     /// Whether every message gets a text of its own.
-    #[cfg(feature = "file")]
+    #[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
     pub(crate) fn is_unique(&self) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Value(Macro::MessageId | Macro::Key)))
     }

@@ -80,7 +80,7 @@ impl Held {
 
 fn command(port: u16, folder: &Path, mode: &str) -> Command {
     let mut command = Command::new(program("python3"));
-    command.env("PYTHONPATH", tools()).arg("-u").arg("-c").arg(include_str!("server.py"));
+    command.env("PYTHONPATH", tools().join("aiosmtpd")).arg("-u").arg("-c").arg(include_str!("server.py"));
     command.arg(port.to_string()).arg(folder).arg(mode);
     command
 }

@@ -1,12 +1,11 @@
-//! File names made from a template, such that no value can lead out of the folder.
+//! Names of files and objects made from a template, such that no value can lead out of the folder.
 
 use std::fmt::Write as _;
 
 use pillarbox_runtime::adapter::SendError;
 
 use crate::parcel::Parcel;
-use crate::template;
-pub(super) use crate::template::key_hash;
+use crate::template::{self, key_hash};
 
 /// The longest name that file systems take.
 const NAME_BYTES_MAX: usize = 255;
@@ -15,21 +14,21 @@ const EXTENSION_BYTES_MAX: usize = 16;
 
 /// A name template that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Template(template::Template);
+pub(crate) struct Template(template::Template);
 
 impl Template {
     /// Reads a template.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, Vec<String>> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<String>> {
         let (template, mut problems) = template::Template::read(text);
         check(&template, &mut problems);
         if problems.is_empty() { Ok(Self(template)) } else { Err(problems) }
     }
 
     /// Whether every message gets a name of its own.
-    pub(super) fn is_unique(&self) -> bool {
+    pub(crate) fn is_unique(&self) -> bool {
         self.0.is_unique()
     }
 
@@ -37,7 +36,7 @@ impl Template {
     ///
     /// # Errors
     /// Permanent: a header is missing, or the name would be empty.
-    pub(super) fn render(&self, parcel: &Parcel<'_>) -> Result<String, SendError> {
+    pub(crate) fn render(&self, parcel: &Parcel<'_>) -> Result<String, SendError> {
         let mut name = self.0.render(parcel, "the file's name", escape)?;
         if name.is_empty() {
             return Err(SendError::permanent(
@@ -71,7 +70,7 @@ fn check(template: &template::Template, problems: &mut Vec<String>) {
 }
 
 /// The value with every byte but `A-Z a-z 0-9 . _ - @ + = ,` as `%XX`. Different values stay different.
-pub(super) fn escape(value: &str) -> String {
+pub(crate) fn escape(value: &str) -> String {
     let mut name = String::with_capacity(value.len());
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || b"._-@+=,".contains(&byte) {
