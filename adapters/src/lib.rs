@@ -10,20 +10,14 @@ mod address;
 mod on_thread;
 #[cfg(feature = "base")]
 mod parcel;
-#[cfg(test)]
-#[cfg(feature = "address")]
-mod peer;
 #[cfg(feature = "base")]
 mod problems;
-#[cfg(test)]
-#[cfg(feature = "address")]
-mod proxy;
 mod registry;
 #[cfg(feature = "said")]
 mod said;
 #[cfg(feature = "secret")]
 mod secret;
-#[cfg(feature = "base")]
+#[cfg(any(feature = "address", feature = "exec", feature = "http"))]
 mod span;
 #[cfg(feature = "template")]
 mod template;
@@ -33,6 +27,8 @@ mod tls;
 mod web;
 #[cfg(feature = "wire")]
 mod wire;
+#[cfg(any(feature = "nats", feature = "wire"))]
+mod within;
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
@@ -59,4 +55,7 @@ pub mod sftp;
 #[cfg(feature = "smtp")]
 pub mod smtp;
 
+#[cfg(test)]
+#[cfg(feature = "address")]
+use pillarbox_adapter_kit::{peer, proxy};
 pub use registry::{Registry, RouteError, UnknownKind, registry};

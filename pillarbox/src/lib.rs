@@ -24,8 +24,8 @@ pub use pillarbox_store as store;
 /// What most programs need.
 pub mod prelude {
     pub use pillarbox_runtime::adapter::{
-        Adapter, BatchSender, BlockingSender, Capabilities, Outgoing, SendError, Sender, Settings, Transport,
-        TransportInfo,
+        Adapter, BatchSender, BlockingSender, Capabilities, Outgoing, SendError, Sender, Settings, Shape,
+        Transport, TransportInfo,
     };
     pub use pillarbox_runtime::{Port, Receipt, RetryPolicy, RouteConfig, Runtime};
     pub use pillarbox_store::{

@@ -27,7 +27,7 @@ impl AdapterSource {
     pub fn describe(&self) -> TransportInfo {
         match self {
             Self::Open(adapter) => adapter.describe(),
-            Self::Checked(_, info) => info.clone(),
+            Self::Checked(settings, kind) => settings.describe(kind.clone()),
             Self::Dynamic(_) => Directory::describe(),
         }
     }

@@ -12,6 +12,7 @@ mod damage;
 mod error;
 mod fuzz;
 mod instructions;
+mod kit;
 mod mutants;
 mod powercut;
 #[expect(unreachable_pub, reason = "it is a part of the tests' kit as well")]
@@ -50,6 +51,8 @@ enum Command {
     Sim(sim::Args),
     /// Damage boxes at random, then open, check and salvage each
     Damage(damage::Args),
+    /// Run the adapters against their real destinations and check every claim of their records
+    Kit(kit::Args),
     /// Look for bytes that do harm where bytes of others are read, with libFuzzer
     Fuzz(fuzz::Args),
     /// Change the ledger and the journal one small thing at a time and look whether a test notices
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Chaos(args) => chaos::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
         Command::Damage(args) => damage::run(args, &workspace),
+        Command::Kit(args) => kit::run(args, &workspace),
         Command::Fuzz(args) => fuzz::run(args, &workspace),
         Command::Mutants(args) => mutants::run(args, &workspace),
         Command::Bench(args) => bench::run(args, &workspace),

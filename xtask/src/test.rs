@@ -8,7 +8,7 @@ use clap::Subcommand;
 use crate::error::Error;
 use crate::steps::{self, Step};
 use crate::workspace::Workspace;
-use crate::{instructions, report, sim, tools};
+use crate::{instructions, kit, report, sim, tools};
 
 /// `cargo xtask test` takes no arguments: what it checks is the same for everybody.
 #[derive(Debug, clap::Args)]
@@ -29,12 +29,14 @@ pub(crate) enum Check {
     Doctest,
     /// Build the documentation; warnings are errors
     Doc,
-    /// Run every program in pillarbox/examples
+    /// Run every program in pillarbox/examples, and the adapter that the kit has for an example
     Examples,
     /// Check the dependencies: bans, licences, sources
     Deny,
     /// Put faults in on purpose, and fail where the simulation does not notice one
     SeededMutants,
+    /// Check the claims of every adapter against its real destination, in short
+    AdapterClaims,
     /// Count the instructions of hot functions and hold them against the budgets
     Instructions,
     /// Run only the tests of the sources and documents themselves
@@ -42,7 +44,7 @@ pub(crate) enum Check {
 }
 
 /// What `test` runs. `Tidy` is a part of `Nextest`.
-const ALL: [Check; 10] = [
+const ALL: [Check; 11] = [
     Check::Prerequisites,
     Check::Fmt,
     Check::Clippy,
@@ -52,6 +54,7 @@ const ALL: [Check; 10] = [
     Check::Examples,
     Check::Deny,
     Check::SeededMutants,
+    Check::AdapterClaims,
     Check::Instructions,
 ];
 
@@ -83,6 +86,7 @@ impl Step for Bound<'_> {
             Check::Examples => "examples",
             Check::Deny => "deny",
             Check::SeededMutants => "seeded-mutants",
+            Check::AdapterClaims => "adapter-claims",
             Check::Instructions => "instructions",
             Check::Tidy => "tidy",
         }
@@ -103,6 +107,7 @@ impl Step for Bound<'_> {
             Check::Examples => run_examples(workspace),
             Check::Deny => cargo("deny --locked check --hide-inclusion-graph bans licenses sources").run(),
             Check::SeededMutants => sim::run_mutants(workspace),
+            Check::AdapterClaims => kit::run_short(workspace),
             Check::Instructions => instructions::run(false, workspace),
             Check::Tidy => cargo("nextest run --package pillarbox-tests --test tidy --locked").run(),
         }
@@ -116,9 +121,11 @@ fn run_examples(workspace: &Workspace) -> Result<(), Error> {
     if names.is_empty() {
         return Err(Error::new(format!("{} has no examples", folder.display())));
     }
-    names.iter().try_for_each(|name| {
-        workspace.cargo(["run", "--quiet", "--locked", "--package", "pillarbox", "--example", name]).run()
-    })
+    let run = |package: &str, name: &str| {
+        workspace.cargo(["run", "--quiet", "--locked", "--package", package, "--example", name]).run()
+    };
+    names.iter().try_for_each(|name| run("pillarbox", name))?;
+    run("pillarbox-adapter-kit", "line")
 }
 
 /// As Cargo finds them: `NAME.rs`, and `NAME/main.rs`.

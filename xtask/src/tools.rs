@@ -34,7 +34,11 @@ struct SystemPeer {
 
 const SYSTEM_PEERS: [SystemPeer; 5] = [
     // Debian keeps it off PATH.
-    SystemPeer { package: "mosquitto", adapter: "mqtt", found: "command -v mosquitto || ls /usr/sbin/mosquitto" },
+    SystemPeer {
+        package: "mosquitto",
+        adapter: "mqtt",
+        found: "command -v mosquitto || ls /usr/sbin/mosquitto",
+    },
     // It runs only where it is called by its whole path.
     SystemPeer { package: "openssh-server", adapter: "sftp", found: "test -x /usr/sbin/sshd" },
     // Debian keeps it off PATH, in a folder of its version's.
@@ -146,7 +150,7 @@ pub(crate) fn ensure_valgrind(workspace: &Workspace) -> Result<(), Error> {
 }
 
 /// Makes sure that the servers are there against which the adapters are tested.
-fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
+pub(crate) fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
     for SystemPeer { package, adapter, found } in &SYSTEM_PEERS {
         let works = || workspace.program("sh").args(["-c", found]).succeeds();
         ensure_package(package, &against(adapter), works, workspace)?;

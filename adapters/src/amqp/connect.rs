@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::settings::AmqpSettings;
 use super::wiring::{self, Cutter, Line};
 use crate::secret::Secret;
+use crate::within::within;
 use crate::{tls, wire};
 
 /// Who everybody is to a broker that was not told otherwise; taken from the loopback only.
@@ -127,7 +128,7 @@ impl Connector {
         // Let go of before the next is made.
         *slot = None;
         let connecting = self.connect();
-        let live = wire::within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
+        let live = within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
         let live = Arc::new(live);
         *slot = Some(Arc::clone(&live));
         Ok(live)

@@ -54,6 +54,10 @@ impl AdapterKind for AmqpKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.body_bytes_max)
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         Ok(Adapter::sender(AmqpSender::open(self.0.clone()).await?))
     }

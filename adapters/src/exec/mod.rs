@@ -49,6 +49,10 @@ impl AdapterKind for ExecKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.program_deduplicates)
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         let settings = self.0.clone();
         Ok(Adapter::sender(on_thread(move || ExecSender::open(settings)).await?))

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use pillarbox_runtime::adapter::{
     Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, SendError, Settings,
-    SettingsError, TransportInfo,
+    SettingsError, Shape, TransportInfo,
 };
 
 use self::send::FileSender;
@@ -45,7 +45,11 @@ fn info(mode: Mode) -> TransportInfo {
 
 /// What a route claims that has `two_phase` set.
 fn two_phase_info(mut info: TransportInfo) -> TransportInfo {
-    info.capabilities = info.capabilities.double_safety(DoubleSafety::TwoPhase);
+    info.capabilities = info
+        .capabilities
+        .shape(Shape::TransactionalBatch)
+        .double_safety(DoubleSafety::TwoPhase)
+        .all_or_none();
     info
 }
 
@@ -65,6 +69,11 @@ impl AdapterKind for FileKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        let info = info(self.0.mode);
+        if self.0.two_phase { two_phase_info(info) } else { info }
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         let settings = self.0.clone();
         if settings.two_phase {

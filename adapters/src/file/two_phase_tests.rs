@@ -201,6 +201,37 @@ async fn a_crash_before_any_step_and_another_while_settling_lose_nothing_and_rep
     assert!(crashes > 8, "{crashes}");
 }
 
+/// Opened as configuration opens it: the settings, not the kind, say that there may be something to settle.
+#[tokio::test]
+async fn what_is_decided_appears_without_waiting_for_another_message() {
+    for first in 1.. {
+        let place = tempfile::tempdir().unwrap();
+        let out = place.path().join("out");
+        let quiet = life(place.path(), &["a", "b", "c"], first).await > 0;
+        let store = Arc::new(MessageBox::open(BoxConfig::new(place.path().join("box"))).unwrap());
+        let checked = FileKind.check(&settings(&out)).unwrap();
+        let source = pillarbox_runtime::AdapterSource::Checked(checked.into(), FileKind.describe());
+        assert_eq!(source.describe().capabilities.double_safety, DoubleSafety::TwoPhase);
+        let runtime = Runtime::builder(Arc::clone(&store) as Arc<dyn Store>)
+            .port(Port::new(port(), RouteConfig::new(source)))
+            .start()
+            .await
+            .unwrap();
+        let appears = async {
+            while seen(&out).len() < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let appeared = tokio::time::timeout(Duration::from_secs(30), appears).await;
+        assert!(appeared.is_ok(), "a crash before step {first}: {:?}", seen(&out));
+        runtime.shutdown(Duration::from_secs(5)).await;
+        store.close().await.unwrap();
+        if quiet {
+            break;
+        }
+    }
+}
+
 fn take(folder: &Path) -> Vec<String> {
     let seen = seen(folder);
     seen.keys().for_each(|name| fs::remove_file(folder.join(name)).unwrap());

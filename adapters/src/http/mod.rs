@@ -55,6 +55,10 @@ impl AdapterKind for HttpKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.destination_deduplicates)
+    }
+
     async fn open(&self, context: &OpenContext) -> Result<Adapter, SendError> {
         let (settings, clock) = (self.0.clone(), Arc::clone(&context.clock));
         Ok(Adapter::sender(on_thread(move || HttpSender::open(&settings, clock)).await?))

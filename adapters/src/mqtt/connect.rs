@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::settings::MqttSettings;
 use crate::secret::Secret;
+use crate::within::within;
 use crate::{tls, wire};
 
 /// How many messages wait for the connection at most.
@@ -78,7 +79,7 @@ impl Connector {
             return Ok(Arc::clone(live));
         }
         let connecting = self.connect();
-        let live = wire::within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
+        let live = within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
         let live = Arc::new(live);
         *slot = Some(Arc::clone(&live));
         Ok(live)

@@ -53,6 +53,10 @@ impl AdapterKind for MqttKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.body_bytes_max)
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         Ok(Adapter::sender(MqttSender::open(self.0.clone()).await?))
     }

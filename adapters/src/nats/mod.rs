@@ -25,20 +25,32 @@ pub struct NatsKind;
 #[derive(Debug)]
 struct Checked(NatsSettings);
 
-fn info(window: Duration) -> TransportInfo {
+/// What a server takes at once unless it says otherwise.
+const PAYLOAD_BYTES_MAX: u64 = 1024 * 1024;
+/// What is kept free of that for headers.
+const HEADER_BYTES: u64 = 16 * 1024;
+
+/// The longest body that fits into what a server takes at once, with headers beside it.
+const fn body_bytes_max(payload_bytes_max: u64) -> u64 {
+    payload_bytes_max.saturating_sub(HEADER_BYTES)
+}
+
+fn info(window: Duration, payload_bytes_max: u64) -> TransportInfo {
     TransportInfo {
         kind: "nats",
         name: "NATS JetStream",
         version: env!("CARGO_PKG_VERSION"),
         description: "Publishes each message to a stream, which recognises a repeat within its window",
-        capabilities: Capabilities::default().double_safety(DoubleSafety::Keyed(Some(window))),
+        capabilities: Capabilities::default()
+            .double_safety(DoubleSafety::Keyed(Some(window)))
+            .body_bytes_max(body_bytes_max(payload_bytes_max)),
         uri_prefixes: &["nats://", "tls://"],
     }
 }
 
 impl AdapterKind for NatsKind {
     fn describe(&self) -> TransportInfo {
-        info(settings::WINDOW)
+        info(settings::WINDOW, PAYLOAD_BYTES_MAX)
     }
 
     fn address_key(&self) -> Option<&'static str> {
@@ -52,6 +64,10 @@ impl AdapterKind for NatsKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.window, PAYLOAD_BYTES_MAX)
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         Ok(Adapter::sender(NatsSender::open(self.0.clone()).await?))
     }

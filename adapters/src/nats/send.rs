@@ -14,8 +14,8 @@ use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, Transpo
 use tokio::time::timeout;
 
 use super::connect::{self, Login};
-use super::info;
 use super::settings::NatsSettings;
+use super::{HEADER_BYTES, body_bytes_max, info};
 use crate::on_thread::on_thread;
 use crate::parcel::{Parcel, body_unreadable};
 
@@ -52,10 +52,12 @@ impl NatsSender {
         if client.connection_state() != State::Connected {
             return Err(self.failed("there is no connection at the moment"));
         }
-        let (length, most) = (parcel.body.len(), client.max_payload() as u64);
+        let (length, payload) = (parcel.body.len(), client.max_payload() as u64);
+        let most = body_bytes_max(payload);
         if length > most {
             return Err(SendError::permanent(format!(
-                "{}: the message's body has {length} bytes, and the server takes {most} (its max_payload)",
+                "{}: the message's body has {length} bytes, more than {most}: the server takes {payload} at once (its \
+                 max_payload), of which {HEADER_BYTES} are for headers",
                 self.settings.address
             )));
         }
@@ -114,7 +116,7 @@ impl fmt::Debug for NatsSender {
 
 impl Transport for NatsSender {
     fn describe(&self) -> TransportInfo {
-        info(self.settings.window)
+        info(self.settings.window, self.context.client().max_payload() as u64)
     }
 }
 

@@ -161,10 +161,12 @@ async fn bodies_of_every_length_arrive_up_to_the_servers_limit() {
         sender.deliver(&sample.parcel()).await.unwrap();
         assert!(stream.get_raw_message(at).await.unwrap().payload == bytes(len), "{len}");
     }
-    for (len, part) in [(1024 * 1024, "max payload size exceeded"), (1024 * 1024 + 1, "(its max_payload)")] {
-        let long = Sample::new(stored(bytes(len), None)).key("long");
-        is(&sender.deliver(&long.parcel()).await.unwrap_err(), ErrorClass::Permanent, part);
-    }
+    let most = usize::try_from(sender.describe().capabilities.body_bytes_max.unwrap()).unwrap();
+    let long = Sample::new(stored(bytes(most + 1), None)).key("long");
+    is(&sender.deliver(&long.parcel()).await.unwrap_err(), ErrorClass::Permanent, "(its max_payload)");
+    let headers = Sample::new(stored(bytes(most), None)).key("long").header("long", "x".repeat(20_000));
+    let error = sender.deliver(&headers.parcel()).await.unwrap_err();
+    is(&error, ErrorClass::Permanent, "max payload size exceeded");
     let broken = Sample::new(stored(bytes(FRAGMENT_BYTES + 1), Some((1, ErrorKind::Corrupt)))).key("broken");
     is(&sender.deliver(&broken.parcel()).await.unwrap_err(), ErrorClass::Permanent, "could not be read");
     assert_eq!(server.count().await, lengths.len() as u64);

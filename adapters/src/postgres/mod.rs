@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use pillarbox_runtime::adapter::{
-    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, SendError, Settings,
-    SettingsError, TransportInfo,
+    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, Order, SendError,
+    Settings, SettingsError, TransportInfo,
 };
 
 use self::send::PostgresSender;
@@ -34,6 +34,7 @@ fn info(body_bytes_max: u64) -> TransportInfo {
         description: "Executes a statement for each message, once, in one transaction with its send key",
         capabilities: Capabilities::default()
             .double_safety(DoubleSafety::Ledger)
+            .order(Order::InBatch)
             .body_bytes_max(body_bytes_max),
         uri_prefixes: &["postgres://", "postgresql://"],
     }
@@ -55,6 +56,10 @@ impl AdapterKind for PostgresKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.body_bytes_max)
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         Ok(Adapter::batch_sender(PostgresSender::open(self.0.clone()).await?))
     }

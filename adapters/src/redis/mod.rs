@@ -55,6 +55,10 @@ impl AdapterKind for RedisKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(Some(&self.0))
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         Ok(Adapter::sender(RedisSender::open(self.0.clone()).await?))
     }

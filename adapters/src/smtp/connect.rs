@@ -12,6 +12,7 @@ use super::refusal::Refusal;
 use super::settings::SmtpSettings;
 use super::upgrade::{self, Line};
 use crate::secret::Secret;
+use crate::within::within;
 use crate::{said, tls, wire};
 
 /// How many connections wait for the next mail at most.
@@ -59,7 +60,7 @@ impl Connector {
             }
             self.connect().await
         };
-        wire::within(self.settings.connect_timeout, &self.settings.address, connecting).await
+        within(self.settings.connect_timeout, &self.settings.address, connecting).await
     }
 
     /// Takes back a connection on which nothing is under way.

@@ -16,7 +16,7 @@ pub(crate) struct Asynchronous {
 
 impl Transport for Asynchronous {
     fn describe(&self) -> TransportInfo {
-        wire::info("asynchronous")
+        wire::info("asynchronous", Shape::Asynchronous)
     }
 }
 

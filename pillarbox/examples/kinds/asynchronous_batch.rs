@@ -19,7 +19,7 @@ pub(crate) struct AsynchronousBatch {
 
 impl Transport for AsynchronousBatch {
     fn describe(&self) -> TransportInfo {
-        wire::info("asynchronous-batch")
+        wire::info("asynchronous-batch", Shape::AsynchronousBatch)
     }
 }
 

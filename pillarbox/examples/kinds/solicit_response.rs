@@ -13,7 +13,7 @@ pub(crate) struct SolicitResponse;
 
 impl Transport for SolicitResponse {
     fn describe(&self) -> TransportInfo {
-        wire::info("solicit-response")
+        wire::info("solicit-response", Shape::SolicitResponse)
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) struct Synchronous;
 
 impl Transport for Synchronous {
     fn describe(&self) -> TransportInfo {
-        wire::info("synchronous")
+        wire::info("synchronous", Shape::Synchronous)
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct SynchronousBatch;
 
 impl Transport for SynchronousBatch {
     fn describe(&self) -> TransportInfo {
-        wire::info("synchronous-batch")
+        wire::info("synchronous-batch", Shape::SynchronousBatch)
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct TransactionalBatch {
 
 impl Transport for TransactionalBatch {
     fn describe(&self) -> TransportInfo {
-        wire::info("transactional-batch")
+        wire::info("transactional-batch", Shape::TransactionalBatch)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use pillarbox::prelude::*;
 
-pub(crate) fn info(kind: &'static str) -> TransportInfo {
+pub(crate) fn info(kind: &'static str, shape: Shape) -> TransportInfo {
     TransportInfo {
         kind,
         name: kind,
         version: "1.0",
         description: "prints each message",
-        capabilities: Capabilities::default(),
+        capabilities: Capabilities::default().shape(shape),
         uri_prefixes: &[],
     }
 }

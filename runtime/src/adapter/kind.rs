@@ -47,6 +47,12 @@ pub struct OpenContext {
 /// Settings that were checked. An adapter can be opened with these only.
 #[async_trait]
 pub trait CheckedSettings: fmt::Debug + Send + Sync + 'static {
+    /// What an adapter with these settings says of itself, where they change what its `kind` does: whether the destination
+    /// may hold prepared transactions decides whether it is opened when the runtime starts. Default the same.
+    fn describe(&self, kind: TransportInfo) -> TransportInfo {
+        kind
+    }
+
     /// Does what touches the world: reads secrets, opens connections and folders. May be called again after it
     /// failed.
     ///

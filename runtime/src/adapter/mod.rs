@@ -20,6 +20,8 @@
 //!
 //! # The six kinds
 //!
+//! An adapter says which it is in its record ([`Capabilities`], [`Shape`]).
+//!
 //! | kind | by | `transmit` answers | who ends the delivery | a crash may repeat |
 //! |---|---|---|---|---|
 //! | synchronous | [`Transmitter`] | `Sent` | the engine | the messages in flight |
@@ -47,4 +49,4 @@ pub use reconcile::Reconciled;
 pub use sender::{BatchSender, BlockingSender, Requester, Sender, TransactionalSender};
 pub use settings::{HandlerSettings, SettingProblem, Settings, SettingsError};
 pub use transaction::{PreparedTransactions, Transaction, TransactionId};
-pub use transport::{Capabilities, DoubleSafety, Transport, TransportControl, TransportInfo};
+pub use transport::{Capabilities, DoubleSafety, Order, Shape, Transport, TransportControl, TransportInfo};

@@ -15,6 +15,9 @@ use crate::engine::{BODY_BYTES_MAX, HEAD_BYTES_MAX, Key};
 #[cfg(test)]
 mod tests;
 
+/// No segment and no group has such a number. A journal that went on from one would soon have none left, so a mark that
+/// names it is damage, whatever its checksum says.
+const NUMBER_MAX: u64 = 1 << 62;
 /// The version that this code writes, and the only one it reads.
 pub(super) const FORMAT_VERSION: u32 = 1;
 /// Bytes of one copy of the segment header.
@@ -146,13 +149,15 @@ impl SegmentHeader {
             return None;
         }
         fields.u32()?;
-        Some(HeaderCopy::Sound(Self {
+        let header = Self {
             salt: fields.u64()?,
             number: fields.u64()?,
             first_record: fields.u64()?,
             previous: fields.u64()?,
             previous_end: fields.u64()?,
-        }))
+        };
+        let is_sane = header.number.max(header.first_record).max(header.previous) < NUMBER_MAX;
+        is_sane.then_some(HeaderCopy::Sound(header))
     }
 }
 
@@ -298,7 +303,9 @@ impl GroupHeader {
         };
         let least = 2 * GROUP_HEADER_BYTES as u64 + header.table_bytes() + u64::from(header.heads_bytes);
         let bytes = u64::from(header.group_bytes);
-        (least <= bytes && bytes <= GROUP_BYTES_MAX && bytes.is_multiple_of(ALIGNMENT)).then_some(header)
+        let is_sane = header.segment.max(header.record).max(header.flushed_below) < NUMBER_MAX;
+        (is_sane && least <= bytes && bytes <= GROUP_BYTES_MAX && bytes.is_multiple_of(ALIGNMENT))
+            .then_some(header)
     }
 
     /// Bytes of the table.

@@ -156,3 +156,18 @@ fn arbitrary_bytes_are_read_without_panic() {
         assert_eq!(TableEntry::mend(&bytes, 0, 0), None);
     }
 }
+
+/// Found by fuzzing: a journal went on from such a mark and at the next opening found something else.
+#[test]
+fn a_mark_with_a_number_that_nothing_has_is_damage_though_its_checksum_is_right() {
+    let at = 4096;
+    let far = GroupHeader { record: NUMBER_MAX, ..header() };
+    let near = GroupHeader { record: NUMBER_MAX - 1, ..header() };
+    assert_eq!(GroupHeader::decode_header(&far.encode(GroupMark::Header, at), at), None);
+    assert_eq!(GroupHeader::decode_header(&near.encode(GroupMark::Header, at), at), Some(near));
+    let segment =
+        |first_record| SegmentHeader { salt: 1, number: 2, first_record, previous: 1, previous_end: 3 };
+    let read = |header: &SegmentHeader| SegmentHeader::decode(&header.encode()[..SEGMENT_HEADER_BYTES]);
+    assert_eq!(read(&segment(NUMBER_MAX)), HeaderCopy::Damaged);
+    assert_eq!(read(&segment(NUMBER_MAX - 1)), HeaderCopy::Sound(segment(NUMBER_MAX - 1)));
+}

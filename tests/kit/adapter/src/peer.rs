@@ -1,7 +1,17 @@
-//! Real servers for the adapters' tests: each a child process on the loopback, with its data in a folder of the
+//! Real servers for the tests of adapters: each a child process on the loopback, with its data in a folder of the
 //! test's, gone with the test.
+//!
+//! What cannot be started or stopped ends the test by a panic that says why.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "it works or the test has failed"
+)]
 
 use std::env;
+use std::fmt;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -19,16 +29,20 @@ use tokio::time::{sleep, timeout};
 const START: Duration = Duration::from_secs(60);
 
 /// A server that can be killed, stopped and started again.
-pub(crate) struct Peer {
+pub struct Peer {
     name: &'static str,
-    command: Box<dyn Fn() -> Command>,
+    command: Box<dyn Fn() -> Command + Send + Sync>,
     log: PathBuf,
     child: Option<Child>,
 }
 
 impl Peer {
     /// Starts the server that `command` is, in a process group of its own. What it says goes to a file in `folder`.
-    pub(crate) fn start(name: &'static str, folder: &Path, command: impl Fn() -> Command + 'static) -> Self {
+    pub fn start(
+        name: &'static str,
+        folder: &Path,
+        command: impl Fn() -> Command + Send + Sync + 'static,
+    ) -> Self {
         let log = folder.join(format!("{name}.log"));
         let mut peer = Self { name, command: Box::new(command), log, child: None };
         peer.start_again();
@@ -36,7 +50,7 @@ impl Peer {
     }
 
     /// Starts it once more, with the same command.
-    pub(crate) fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = (self.command)();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
@@ -45,7 +59,7 @@ impl Peer {
     }
 
     /// Waits until `probe` succeeds.
-    pub(crate) async fn ready<E: std::fmt::Debug>(&mut self, probe: impl AsyncFn() -> Result<(), E>) {
+    pub async fn ready<E: fmt::Debug>(&mut self, probe: impl AsyncFn() -> Result<(), E>) {
         let waiting = async {
             loop {
                 let Err(error) = probe().await else { return };
@@ -59,7 +73,7 @@ impl Peer {
     }
 
     /// Ends it as a crash would.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // Stopped first, so that none is missed that is starting another.
         let all = self.signal(Signal::STOP);
         for process in &all {
@@ -75,12 +89,12 @@ impl Peer {
     }
 
     /// Keeps it from doing anything, its connections included.
-    pub(crate) fn pause(&self) {
+    pub fn pause(&self) {
         let _all = self.signal(Signal::STOP);
     }
 
     /// Lets it go on.
-    pub(crate) fn go_on(&self) {
+    pub fn go_on(&self) {
         let _all = self.signal(Signal::CONT);
     }
 
@@ -98,6 +112,12 @@ impl Peer {
     }
 }
 
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Peer {
     fn drop(&mut self) {
         self.kill();
@@ -106,7 +126,7 @@ impl Drop for Peer {
 
 /// Runs a task of the test's own.
 #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
-pub(crate) fn run<F>(future: F) -> JoinHandle<F::Output>
+pub fn run<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -114,7 +134,7 @@ where
 }
 
 /// A certificate for the loopback with its key, and who vouches for it: `server.crt`, `server.key` and `ca.crt`.
-pub(crate) fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -150,7 +170,7 @@ fn children(process: i32) -> Vec<i32> {
 
 /// A port of the loopback that nobody uses. Below those that the system gives to clients: a server that is started
 /// again must find it free; and from a beginning of this process's own.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 20_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -163,7 +183,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A server's program: on PATH, where the system keeps such, or where `cargo xtask prerequisites` puts them.
-pub(crate) fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let mut folders = vec![tools().join("nats-server/bin")];
     // RabbitMQ's on PATH are wrapped, to run as a user of their own.
     for (parent, below) in [("/usr/lib/postgresql", "bin"), ("/usr/lib/rabbitmq/lib", "sbin")] {
@@ -180,13 +200,14 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// Where `cargo xtask prerequisites` puts servers that are packages of Python's: beside what Cargo builds.
-pub(crate) fn tools() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().join("tools/peers")
+pub fn tools() -> PathBuf {
+    let program = env::current_exe().unwrap();
+    let folders = program.ancestors().map(|folder| folder.join("tools/peers"));
+    folders.into_iter().find(|folder| folder.is_dir()).unwrap_or_default()
 }
 
 /// A user for a server that refuses to run as root; `None` where this process is no root.
-pub(crate) fn plain_user() -> Option<(u32, u32)> {
+pub fn plain_user() -> Option<(u32, u32)> {
     if !rustix::process::getuid().is_root() {
         return None;
     }

@@ -1,0 +1,215 @@
+//! What is claimed of lives that end: the destination's, the adapter's, our own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{ensure, spread};
+use crate::bench::{Bench, Drive, Fail, Outcome, Sent, open_box};
+use crate::proxy::{Fault, Way};
+use crate::spy::Spy;
+
+const BODY: usize = 700;
+/// How many messages a life sends.
+const TOGETHER: usize = 3;
+/// What a runtime that ends gives its adapter, and how much longer it may take.
+const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_GRACE: Duration = Duration::from_secs(4);
+
+/// Nothing is lost by a destination that is killed and comes back.
+pub(super) async fn crash_of_the_destination(bench: &mut Bench<'_>) -> Outcome {
+    if !bench.destination.restarts() {
+        return Err(Fail::NotChecked("the destination cannot be started again"));
+    }
+    let first = bench.bodies(30, BODY);
+    let life = bench.open(&Drive { first: first.clone(), ..Drive::default() }).await?;
+    let begun = *life.first.first().ok_or("nothing was submitted")?;
+    life.attempted(begun).await?;
+    bench.destination.kill().await;
+    let late = bench.body(BODY);
+    let delivery = bench.submit(&life, late.clone()).await?;
+    life.in_trouble(delivery).await?;
+    bench.destination.start_again().await;
+    let mut sent = life.all(&first).await?;
+    sent.push(Sent { body: late, detail: life.end(delivery).await? });
+    for one in &sent {
+        ensure(one.is_done(), || {
+            format!("a crash of the destination suspends: {:?}", one.detail.info.reason)
+        })?;
+    }
+    bench.judge(&sent).await
+}
+
+/// It ends when it is told to, also in the middle of a send, and what it was sending is sent by the next one.
+pub(super) async fn stop(bench: &mut Bench<'_>) -> Outcome {
+    let idle = bench.bodies(2, BODY);
+    let life = bench.open(&Drive { first: idle.clone(), ..Drive::default() }).await?;
+    let mut sent = life.all(&idle).await?;
+    let mut delivery = None;
+    if let Some(proxy) = &bench.proxy {
+        proxy.set(Fault::Hold { way: Way::Answer, after: 0 });
+        let body = bench.body(BODY);
+        let submitted = bench.submit(&life, body.clone()).await?;
+        bench.proxy()?.struck().await;
+        delivery = Some((submitted, body));
+    }
+    let runtime = life.runtime.as_ref().ok_or("the runtime has ended")?;
+    let start = Instant::now();
+    let report = runtime.shutdown(DRAIN).await;
+    let took = start.elapsed();
+    ensure(report.hung.is_empty(), || "told to end, it did not".to_owned())?;
+    ensure(took < DRAIN + DRAIN_GRACE, || format!("told to end within {DRAIN:?}, it took {took:?}"))?;
+    bench.calm();
+    let next = bench.run(std::sync::Arc::clone(&life.store), &Drive::default()).await?;
+    if let Some((delivery, body)) = delivery {
+        sent.push(Sent { body, detail: next.end(delivery).await? });
+    }
+    bench.judge(&sent).await
+}
+
+/// Nothing is lost by a crash of ours, at whatever step: before and after everything that is recorded, and with
+/// every part of an exchange on its way.
+pub(super) async fn crash_of_ours(bench: &mut Bench<'_>) -> Outcome {
+    let mut steps = 0;
+    for dies_at in 0.. {
+        if !lives(bench, Some(dies_at), None).await.map_err(|fail| at_step(fail, dies_at))? {
+            break;
+        }
+        steps += 1;
+    }
+    ensure(steps > 2, || format!("there are only {steps} steps"))?;
+    if bench.proxy.is_none() {
+        return Ok(());
+    }
+    bench.calm();
+    let life = bench.open(&Drive::default()).await?;
+    let body = bench.body(BODY);
+    let cold = bench.measure(&life, body).await?;
+    life.crash().await?;
+    for (way, len) in [(Way::Request, cold.request), (Way::Answer, cold.answer)] {
+        for after in spread(len, bench.effort.rounds / 4 + 2) {
+            lives(bench, None, Some(Fault::Hold { way, after })).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Says where our side died.
+fn at_step(fail: Fail, dies_at: u64) -> Fail {
+    let place = if dies_at.is_multiple_of(2) { "before" } else { "after" };
+    match fail {
+        Fail::Broken(reason) => Fail::Broken(format!("{reason}, having died {place} commit {}", dies_at / 2)),
+        other => other,
+    }
+}
+
+/// A life that ends early, another one that ends early, and one that goes on to the end. Tells whether the first was long
+/// enough to be cut off.
+async fn lives(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>) -> Outcome<bool> {
+    let folder = tempfile::tempdir()?;
+    let first = bench.bodies(TOGETHER, BODY);
+    let drive =
+        Drive { folder: Some(folder.path().to_owned()), dies_at, first: first.clone(), ..Drive::default() };
+    if let (Some(fault), Some(proxy)) = (fault, &bench.proxy) {
+        proxy.set(fault);
+        proxy.throw_out();
+    }
+    let (deliveries, died) = first_life(bench, &drive, &first).await?;
+    bench.calm();
+    let between = dies_at.map_or(2, |step| step % 5);
+    let drive = Drive { dies_at: Some(between), first: Vec::new(), ..drive };
+    let second = bench.open(&drive).await?;
+    second.died_or_all(&deliveries).await?;
+    second.crash().await?;
+    let last = bench.open(&Drive { dies_at: None, ..drive }).await?;
+    let mut sent = Vec::new();
+    for (delivery, body) in deliveries.into_iter().zip(first) {
+        let one = Sent { body, detail: last.end(delivery).await? };
+        ensure(one.is_done(), || format!("a crash suspends: {:?}", one.detail.info.reason))?;
+        sent.push(one);
+    }
+    bench.judge_after_our_crash(&sent).await?;
+    last.finish().await?;
+    Ok(died)
+}
+
+/// Lives until it dies or everything is done.
+async fn first_life(
+    bench: &mut Bench<'_>,
+    drive: &Drive,
+    bodies: &[Bytes],
+) -> Outcome<(Vec<pillarbox_store::DeliveryId>, bool)> {
+    let life = bench.open(drive).await?;
+    let deliveries = life.first.clone();
+    let died = match &bench.proxy {
+        Some(proxy) if drive.dies_at.is_none() => tokio::select! {
+            biased;
+            () = proxy.struck() => true,
+            all = life.all(bodies) => all.map(|_all| false)?,
+        },
+        _ => life.died_or_all(&deliveries).await?,
+    };
+    bench.learn(&life);
+    life.crash().await?;
+    Ok((deliveries, died))
+}
+
+/// A batch is there as a whole or not at all, whatever step a crash of ours comes at.
+pub(super) async fn all_or_none(bench: &mut Bench<'_>) -> Outcome {
+    if !bench.record().all_or_none {
+        return Err(Fail::NotChecked("each message is sent by itself"));
+    }
+    for dies_at in 0.. {
+        let folder = tempfile::tempdir()?;
+        let first = bench.bodies(TOGETHER, BODY);
+        let drive = Drive {
+            folder: Some(folder.path().to_owned()),
+            dies_at: Some(dies_at),
+            first: first.clone(),
+            ..Drive::default()
+        };
+        let (deliveries, died) = first_life(bench, &drive, &first).await?;
+        let settling = settled(bench, folder.path(), &first, &deliveries).await;
+        settling.map_err(|fail| at_step(fail, dies_at))?;
+        if !died {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Has what the first life left behind settled, looks at it, and sends the rest.
+async fn settled(
+    bench: &mut Bench<'_>,
+    folder: &Path,
+    first: &[Bytes],
+    deliveries: &[pillarbox_store::DeliveryId],
+) -> Outcome {
+    let spy = Spy::new();
+    spy.let_begin(false);
+    let store = open_box(Some(folder)).await?;
+    let drive = Drive { folder: Some(folder.to_owned()), ..Drive::default() };
+    let life = bench.run_seen(std::sync::Arc::clone(&store), &drive, std::sync::Arc::clone(&spy)).await?;
+    let mut open = 0;
+    for delivery in deliveries {
+        let known = store.delivery(*delivery).await?.ok_or("the box forgot a delivery")?;
+        open += usize::from(!known.info.state.is_settled());
+    }
+    ensure(open == 0 || open == first.len(), || format!("{open} of a batch are open after a crash"))?;
+    if open > 0 {
+        // What was left is settled before anything is sent.
+        spy.comes_to_begin().await;
+        let held = bench.destination.held().await;
+        let there = first.iter().filter(|body| held.iter().any(|one| one.body == **body)).count();
+        ensure(there == 0, || format!("of an undecided batch {there} messages are there after a crash"))?;
+    }
+    spy.let_begin(true);
+    let mut sent = Vec::new();
+    for (delivery, body) in deliveries.iter().zip(first) {
+        sent.push(Sent { body: body.clone(), detail: life.end(*delivery).await? });
+    }
+    bench.judge_after_our_crash(&sent).await?;
+    life.finish().await
+}
