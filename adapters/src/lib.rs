@@ -6,6 +6,11 @@
 
 #[cfg(feature = "address")]
 mod address;
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
+mod file_name;
+#[cfg(test)]
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
+mod file_name_tests;
 #[cfg(feature = "base")]
 mod on_thread;
 #[cfg(feature = "base")]

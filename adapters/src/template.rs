@@ -8,12 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::parcel::Parcel;
 
-#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
-pub(crate) mod name;
-#[cfg(test)]
-#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
-mod name_tests;
-
 /// A template that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Piece>);

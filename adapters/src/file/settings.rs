@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
+use crate::file_name::Template;
 use crate::problems::Problems;
-use crate::template::name::Template;
 
 /// What happens where a file of the name is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use pillarbox_runtime::adapter::{SendError, Settings, SettingsError};
 use serde::Deserialize;
 
 use crate::address::Address;
+use crate::file_name::Template;
 use crate::parcel::Parcel;
 use crate::problems::Problems;
 use crate::secret::Secret;
 use crate::span;
-use crate::template::name::Template;
 use crate::tls::Trust;
 use crate::web::{self, Forward, Ways};
 

@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::known::Pin;
 use crate::address::Address;
+use crate::file_name::Template;
 use crate::problems::Problems;
 use crate::secret::Secret;
 use crate::span;
-use crate::template::name::Template;
 
 /// Settings that were checked.
 #[derive(Debug, Clone)]
