@@ -4,62 +4,63 @@
 //! checks what it is configured with, `send.rs` sends, `docs.md` is its page. [`registry()`] is the table by which
 //! configuration finds them.
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(feature = "address")]
 mod address;
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
+mod file_name;
+#[cfg(test)]
+#[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
+mod file_name_tests;
 #[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
 mod on_thread;
 #[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
 mod parcel;
 #[cfg(feature = "base")]
 mod problems;
 mod registry;
-#[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
+#[cfg(feature = "said")]
 mod said;
-#[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
+#[cfg(feature = "secret")]
 mod secret;
-#[cfg(feature = "base")]
-#[cfg_attr(
-    not(all(feature = "file", feature = "http")),
-    allow(dead_code, reason = "an adapter alone does not use all of it")
-)]
+#[cfg(any(feature = "address", feature = "exec", feature = "http"))]
 mod span;
+#[cfg(feature = "template")]
+mod template;
 #[cfg(feature = "tls")]
-#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
 mod tls;
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "an adapter alone does not use all of it"))]
+#[cfg(feature = "web")]
+mod web;
+#[cfg(feature = "wire")]
 mod wire;
+#[cfg(any(feature = "nats", feature = "wire"))]
+mod within;
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 #[cfg(feature = "exec")]
 pub mod exec;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 #[cfg(feature = "nats")]
 pub mod nats;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "s3")]
+pub mod s3;
+#[cfg(feature = "sftp")]
+pub mod sftp;
+#[cfg(feature = "smtp")]
+pub mod smtp;
 
 #[cfg(test)]
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(feature = "address")]
 use pillarbox_adapter_kit::{peer, proxy};
 pub use registry::{Registry, RouteError, UnknownKind, registry};

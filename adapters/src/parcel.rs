@@ -1,10 +1,12 @@
 //! What an adapter's sending needs of a message, borrowed.
 
+use std::fmt;
+
 use pillarbox_runtime::adapter::{Outgoing, SendError};
 use pillarbox_store::{Body, DeliveryId, Error, ErrorKind, Headers, MessageId, PortName, Timestamp};
 
 /// A message to send. Made from an [`Outgoing`]; tests make their own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Parcel<'a> {
     /// The message's id.
     pub(crate) message_id: MessageId,
@@ -39,6 +41,19 @@ impl<'a> From<&'a Outgoing> for Parcel<'a> {
     }
 }
 
+/// Which message it is, without what is in it: that is nobody's business but the destination's.
+impl fmt::Debug for Parcel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel")
+            .field("message_id", &self.message_id)
+            .field("delivery", &self.delivery)
+            .field("port", &self.port)
+            .field("attempt", &self.attempt)
+            .field("submitted", &self.submitted)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The failed send that a body becomes whose fragments the box does not give.
 pub(crate) fn body_unreadable(error: Error) -> SendError {
     let text = "the message's body could not be read from the box";
@@ -55,8 +70,7 @@ pub(crate) mod sample {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use pillarbox_runtime::adapter::OpenContext;
-    use pillarbox_store::{FRAGMENT_BYTES, Fragments, HeaderValue, IdSource, Route, SystemClock};
+    use pillarbox_store::{FRAGMENT_BYTES, Fragments, HeaderValue};
 
     use super::*;
 
@@ -95,6 +109,17 @@ pub(crate) mod sample {
             self
         }
 
+        #[cfg(any(
+            feature = "amqp",
+            feature = "file",
+            feature = "kafka",
+            feature = "mqtt",
+            feature = "nats",
+            feature = "postgres",
+            feature = "redis",
+            feature = "s3",
+            feature = "sftp"
+        ))]
         pub(crate) fn key(mut self, key: &str) -> Self {
             key.clone_into(&mut self.send_key);
             self
@@ -120,8 +145,11 @@ pub(crate) mod sample {
     }
 
     /// What an adapter is opened with.
-    pub(crate) fn context() -> OpenContext {
-        OpenContext {
+    #[cfg(any(feature = "address", feature = "exec", all(feature = "file", feature = "http")))]
+    pub(crate) fn context() -> pillarbox_runtime::adapter::OpenContext {
+        use pillarbox_store::{IdSource, Route, SystemClock};
+
+        pillarbox_runtime::adapter::OpenContext {
             port: PortName::new("orders").unwrap(),
             route: Route::Primary,
             clock: Arc::new(SystemClock),

@@ -85,18 +85,30 @@ impl Registry {
 #[must_use]
 pub fn registry() -> Registry {
     let registry = Registry::empty();
+    #[cfg(feature = "amqp")]
+    let registry = registry.with(crate::amqp::AmqpKind);
     #[cfg(feature = "exec")]
     let registry = registry.with(crate::exec::ExecKind);
     #[cfg(feature = "file")]
     let registry = registry.with(crate::file::FileKind);
     #[cfg(feature = "http")]
     let registry = registry.with(crate::http::HttpKind);
+    #[cfg(feature = "kafka")]
+    let registry = registry.with(crate::kafka::KafkaKind);
+    #[cfg(feature = "mqtt")]
+    let registry = registry.with(crate::mqtt::MqttKind);
     #[cfg(feature = "nats")]
     let registry = registry.with(crate::nats::NatsKind);
     #[cfg(feature = "postgres")]
     let registry = registry.with(crate::postgres::PostgresKind);
     #[cfg(feature = "redis")]
     let registry = registry.with(crate::redis::RedisKind);
+    #[cfg(feature = "s3")]
+    let registry = registry.with(crate::s3::S3Kind);
+    #[cfg(feature = "sftp")]
+    let registry = registry.with(crate::sftp::SftpKind);
+    #[cfg(feature = "smtp")]
+    let registry = registry.with(crate::smtp::SmtpKind);
     registry
 }
 

@@ -1,6 +1,7 @@
 //! What a destination said, fit to be shown.
 
 /// Parts of secrets shorter than this are not looked for in what is shown: they would be found everywhere.
+#[cfg(any(feature = "exec", feature = "http", feature = "s3", feature = "sftp", feature = "smtp"))]
 const SECRET_BYTES_MIN: usize = 6;
 
 /// As one line of text of at most so many bytes, without our secrets and without anything that moves a terminal's
@@ -30,6 +31,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// What of a secret must not be shown: all of it, and the credential after `Bearer` and the like.
+#[cfg(any(feature = "exec", feature = "http", feature = "s3", feature = "sftp", feature = "smtp"))]
 pub(crate) fn guarded(value: &str) -> impl Iterator<Item = String> + use<> {
     let credential = value.split_once(' ').map(|(_, credential)| credential.to_owned());
     [Some(value.to_owned()), credential].into_iter().flatten().filter(|part| part.len() >= SECRET_BYTES_MIN)

@@ -37,6 +37,7 @@ impl Secret {
     }
 
     /// Whether the settings only refer to the value.
+    #[cfg(feature = "http")]
     pub(crate) const fn is_reference(&self) -> bool {
         !matches!(self, Self::Plain(_))
     }

@@ -1,14 +1,12 @@
-//! Connections to servers.
+//! Connections of our own to servers, with or without TLS.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pillarbox_runtime::adapter::SendError;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -46,21 +44,5 @@ pub(crate) async fn tls<S: Stream>(
     let connected = TlsConnector::from(config).connect(name, stream).await;
     connected.map_err(|error| {
         SendError::temporary(format!("{address}: cannot set up TLS with the server")).caused_by(error)
-    })
-}
-
-/// Connects within `span`.
-///
-/// # Errors
-/// Those of `connecting`; temporary where it takes longer.
-pub(crate) async fn within<T>(
-    span: Duration,
-    address: &Address,
-    connecting: impl Future<Output = Result<T, SendError>>,
-) -> Result<T, SendError> {
-    timeout(span, connecting).await.unwrap_or_else(|_elapsed| {
-        Err(SendError::temporary(format!(
-            "{address}: no connection within {span:?} (setting connect_timeout)"
-        )))
     })
 }

@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use pillarbox_store::{Batch, Doubt, Durability, Error, Failure, Lease, Leased};
+use pillarbox_store::{Batch, Doubt, Durability, Error, Lease, Leased};
 use tokio::time::Instant;
 
-use crate::adapter::{DoubleSafety, ErrorClass, Outgoing, Reconciled};
+use crate::adapter::{DoubleSafety, Outgoing, Reconciled};
 use crate::complete::{Act, Item, complete_or_abandon};
 use crate::lane::{CallFailed, Lane};
-use crate::settle::Fault;
 use crate::ticket::{Group, Ticket};
 
 /// What a route does about attempts whose outcome a crash may hide.
@@ -129,11 +128,11 @@ pub(crate) async fn settle(lane: &Arc<Lane>, leased: Vec<Leased>) -> Vec<Leased>
         let known = if is_settled { Ok(Reconciled::NotLanded) } else { ask(lane, &leased, &doubt).await };
         let policy = lane.config().doubt;
         match known {
-            Ok(Reconciled::Landed) => conclude(lane, leased, Act::Delete).await,
+            Ok(Reconciled::Landed) => conclude(lane, leased).await,
             Ok(told) => match course(&policy, &doubt, told) {
                 Course::Send => to_send.push(leased),
-                Course::Hold => hold(lane, leased).await,
-                Course::Suspend => conclude(lane, leased, parked("nobody knows whether it was sent")).await,
+                Course::Hold => put_aside(lane, leased, Batch::hold_in_doubt).await,
+                Course::Suspend => suspend(lane, leased, "nobody knows whether it was sent").await,
                 Course::Park => {
                     let times = if doubt.crashes == 1 {
                         "once".to_owned()
@@ -141,7 +140,7 @@ pub(crate) async fn settle(lane: &Arc<Lane>, leased: Vec<Leased>) -> Vec<Leased>
                         format!("{} times", doubt.crashes)
                     };
                     let why = format!("the process ended {times} while it was being sent");
-                    conclude(lane, leased, parked(&why)).await;
+                    suspend(lane, leased, &why).await;
                 }
             },
             Err(why) => {
@@ -151,11 +150,6 @@ pub(crate) async fn settle(lane: &Arc<Lane>, leased: Vec<Leased>) -> Vec<Leased>
         }
     }
     to_send
-}
-
-fn parked(why: &str) -> Act {
-    let failure = Failure::new(true, vec![why.to_owned()]);
-    Act::Suspend(Fault { class: ErrorClass::Permanent, retry_after: None, failure })
 }
 
 /// Asks the destination whether it has the message, where the adapter can.
@@ -187,26 +181,30 @@ async fn ask(lane: &Arc<Lane>, leased: &Leased, doubt: &Doubt) -> Result<Reconci
     }
 }
 
-/// Ends a message that is not sent again.
-async fn conclude(lane: &Arc<Lane>, leased: Leased, act: Act) {
+/// The destination has it.
+async fn conclude(lane: &Arc<Lane>, leased: Leased) {
     let group = Arc::new(Group::default());
     let ticket = Ticket::new(lane, &group, leased, lane.core().clock.now());
     if ticket.claim() {
-        complete_or_abandon(lane.core(), &[Item::new(ticket, act)]).await;
+        complete_or_abandon(lane.core(), &[Item::new(ticket, Act::Delete)]).await;
     }
 }
 
-/// Leaves a message to a person.
-async fn hold(lane: &Arc<Lane>, leased: Leased) {
+async fn suspend(lane: &Arc<Lane>, leased: Leased, why: &str) {
+    put_aside(lane, leased, |batch, lease| batch.suspend(lease, why, None)).await;
+}
+
+/// Parks a message that is not sent again before somebody acts. No attempt was made, so none is charged.
+async fn put_aside(lane: &Arc<Lane>, leased: Leased, park: impl FnOnce(Batch, Lease) -> Batch) {
     let core = lane.core();
-    let batch = Batch::new(core.ids.batch()).hold_in_doubt(leased.lease);
+    let batch = park(Batch::new(core.ids.batch()), leased.lease);
     match core.store.commit(&batch).await {
-        Ok(_held) => {
-            tracing::warn!(lane = %lane.name(), delivery = %leased.lease.delivery(), "held in doubt");
+        Ok(_parked) => {
+            tracing::warn!(lane = %lane.name(), delivery = %leased.lease.delivery(), "in doubt and put aside");
             lane.return_credits(1);
         }
         Err(error) => {
-            lane.backs_off("hold a message in doubt", &error.to_string());
+            lane.backs_off("put a message in doubt aside", &error.to_string());
             lane.give_back(&[leased]);
         }
     }

@@ -12,10 +12,12 @@ use crate::failure::Failure;
 /// # Errors
 /// The filter is not one.
 pub(crate) fn start(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| {
-        Failure::usage(format!("the log filter is not one: {error}"))
-            .next("--log info, or for example --log pillarbox_runtime=debug,warn")
-    })?;
+    // What lapin says of a message that comes back shows its whole body.
+    let filter =
+        EnvFilter::builder().parse(format!("{filter},lapin::returned_messages=off")).map_err(|error| {
+            Failure::usage(format!("the log filter is not one: {error}"))
+                .next("--log info, or for example --log pillarbox_runtime=debug,warn")
+        })?;
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

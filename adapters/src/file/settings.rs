@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
-use super::template::Template;
+use crate::file_name::Template;
 use crate::problems::Problems;
 
 /// What happens where a file of the name is there already.

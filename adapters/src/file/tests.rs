@@ -14,9 +14,9 @@ use rustix::io::Errno;
 use super::folder::{Blocked, Folder, failed};
 use super::send::FileSender;
 use super::settings::FileSettings;
-use super::template::key_hash;
 use super::{FileKind, Mode};
 use crate::parcel::sample::{ID, KEY, Sample, bytes, stored};
+use crate::template::key_hash;
 
 fn settings(folder: &Path) -> Settings {
     Settings::default().with("folder", folder.to_str().unwrap())

@@ -13,7 +13,6 @@ use self::settings::HttpSettings;
 use crate::on_thread::on_thread;
 
 mod answer;
-mod connect;
 mod request;
 mod send;
 mod settings;

@@ -11,8 +11,9 @@ use http_body::{Frame, SizeHint};
 use pillarbox_runtime::adapter::SendError;
 use pillarbox_store::{Body, Error, ErrorKind, HeaderValue as Value};
 
-use super::settings::{Forward, HttpSettings};
+use super::settings::HttpSettings;
 use crate::parcel::Parcel;
+use crate::web::Forward;
 
 /// The header with the message's id.
 pub(super) const MESSAGE_ID: HeaderName = HeaderName::from_static("x-pillarbox-message-id");
@@ -64,7 +65,7 @@ impl Blank {
             let verbatim = VERBATIM.contains(&name);
             if verbatim {
                 headers.insert(header_name(name)?, header_value(name, value)?);
-            } else if self.forwards(name) {
+            } else if self.forward.takes(name) {
                 headers.insert(header_name(&format!("{FORWARDED}{name}"))?, header_value(name, value)?);
             }
         }
@@ -82,13 +83,6 @@ impl Blank {
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
         Ok((request, failed))
-    }
-
-    fn forwards(&self, name: &str) -> bool {
-        match &self.forward {
-            Forward::All => true,
-            Forward::Named(names) => names.iter().any(|have| have == name),
-        }
     }
 }
 

@@ -15,19 +15,19 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{self, Judge};
-use super::connect::{self, Pool};
 use super::info;
-use super::request::Blank;
+use super::request::{Blank, Streamed};
 use super::settings::HttpSettings;
 use crate::parcel::{Parcel, body_unreadable};
 use crate::said;
+use crate::web::{self, Pool};
 
 /// How long an answer's body is waited for. Its status has decided by then.
 const ANSWER_BODY_WAIT: Duration = Duration::from_secs(2);
 
 /// Sends each message as one request.
 pub(super) struct HttpSender {
-    pool: Pool,
+    pool: Pool<Streamed>,
     requests: Semaphore,
     blank: Blank,
     judge: Judge,
@@ -57,7 +57,7 @@ impl HttpSender {
         // The whole of a secret before its parts.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Ok(Self {
-            pool: connect::pool(settings)?,
+            pool: web::pool(settings.ways())?,
             requests: Semaphore::new(settings.connections_max),
             blank: Blank::new(settings, headers),
             judge: Judge {

@@ -15,9 +15,7 @@ use crate::problems::Problems;
 use crate::secret::Secret;
 use crate::span;
 use crate::tls::Trust;
-
-/// The most connections that can be asked for.
-const CONNECTIONS_LIMIT: u32 = 10_000;
+use crate::web::{self, Forward, Ways};
 
 /// Which version of the protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +26,6 @@ pub(super) enum Version {
     One,
     /// 2 only.
     Two,
-}
-
-/// Which of the message's headers go along.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Forward {
-    /// Every one.
-    All,
-    /// Those of these names.
-    Named(Vec<String>),
 }
 
 /// A destination. Shown without its query, in which there may be secrets.
@@ -92,12 +81,12 @@ impl HttpSettings {
         let idempotency_header =
             problems.take("idempotency_header", idempotency_header(written.idempotency_header.as_deref()));
         let headers = headers(&written.headers, idempotency_header.as_ref(), &mut problems);
-        let content_type = problems.take("content_type", content_type(written.content_type));
-        let forward = problems.take("forward_headers", forward(written.forward_headers));
+        let content_type = problems.take("content_type", web::content_type(written.content_type));
+        let forward = problems.take("forward_headers", web::forward(written.forward_headers));
         let connect_timeout = problems
             .take("connect_timeout", span::parse(written.connect_timeout.as_deref().unwrap_or("10s")));
         let timeout = problems.take("timeout", span::parse(written.timeout.as_deref().unwrap_or("30s")));
-        let connections_max = problems.take("connections_max", connections(written.connections_max));
+        let connections_max = problems.take("connections_max", web::connections(written.connections_max));
         let version = problems.take("version", version(written.version.as_deref()));
         let plain = url.as_ref().is_some_and(|url| !url.is_tls());
         let accept_invalid = written.danger_accept_invalid_certs.unwrap_or(false);
@@ -120,6 +109,19 @@ impl HttpSettings {
             })
         })();
         problems.finish(checked)
+    }
+}
+
+impl HttpSettings {
+    /// How connections are made.
+    pub(super) fn ways(&self) -> Ways<'_> {
+        Ways {
+            trust: self.url.is_tls().then_some(&self.trust),
+            http1: self.version != Version::Two,
+            http2: self.version != Version::One,
+            connect_timeout: self.connect_timeout,
+            connections_max: self.connections_max,
+        }
     }
 }
 
@@ -239,34 +241,6 @@ fn header_name(text: &str, idempotency: Option<&HeaderName>) -> Result<HeaderNam
 
 fn idempotency_header(written: Option<&str>) -> Result<HeaderName, String> {
     header_name(written.unwrap_or("idempotency-key"), None)
-}
-
-fn content_type(written: Option<String>) -> Result<HeaderValue, String> {
-    let written = written.unwrap_or_else(|| "application/octet-stream".to_owned());
-    match HeaderValue::try_from(written) {
-        Ok(value) if value.as_bytes().contains(&b'/') => Ok(value),
-        _ => Err("it is no media type; write \"application/json\", say".to_owned()),
-    }
-}
-
-fn forward(written: Option<Vec<String>>) -> Result<Forward, String> {
-    let Some(names) = written else {
-        return Ok(Forward::All);
-    };
-    if names.iter().any(|name| name == "*") {
-        return Ok(Forward::All);
-    }
-    match names.iter().find(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
-        Some(bad) => Err(format!("{bad:?} is no header's name; list names, or [\"*\"] for all")),
-        None => Ok(Forward::Named(names.iter().map(|name| name.to_ascii_lowercase()).collect())),
-    }
-}
-
-fn connections(written: Option<u32>) -> Result<usize, String> {
-    match written.unwrap_or(16) {
-        count @ 1..=CONNECTIONS_LIMIT => Ok(count as usize),
-        _ => Err(format!("write a number from 1 to {CONNECTIONS_LIMIT}")),
-    }
 }
 
 fn version(written: Option<&str>) -> Result<Version, String> {

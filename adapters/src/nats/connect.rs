@@ -9,7 +9,8 @@ use rustls::ClientConfig;
 
 use super::settings::NatsSettings;
 use crate::secret::Secret;
-use crate::{tls, wire};
+use crate::tls;
+use crate::within::within;
 
 /// Everything that is read from outside before a connection is made.
 pub(super) struct Login {
@@ -69,7 +70,7 @@ pub(super) async fn connect(settings: &NatsSettings, login: Login) -> Result<(Co
         let stream = check_stream(settings, &context).await?;
         Ok((context, stream))
     };
-    wire::within(settings.connect_timeout, address, connecting).await
+    within(settings.connect_timeout, address, connecting).await
 }
 
 /// The name of the stream that takes the subject.

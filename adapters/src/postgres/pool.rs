@@ -11,7 +11,8 @@ use tokio_postgres::config::SslMode;
 use super::session::Session;
 use super::settings::PostgresSettings;
 use crate::secret::Secret;
-use crate::{tls, wire};
+use crate::tls;
+use crate::within::within;
 
 /// Connects, and keeps idle sessions.
 pub(super) struct Pool {
@@ -67,7 +68,7 @@ impl Pool {
                 let connecting = Session::connect(&self.settings, &self.login, self.tls.as_ref());
                 // Rarely needed, and large.
                 let connecting = Box::pin(connecting);
-                wire::within(self.settings.connect_timeout, &self.settings.address, connecting).await?
+                within(self.settings.connect_timeout, &self.settings.address, connecting).await?
             }
         };
         Ok(Lent { session, pool: self, _turn: turn })

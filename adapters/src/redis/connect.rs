@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::settings::RedisSettings;
 use crate::secret::Secret;
+use crate::within::within;
 use crate::{tls, wire};
 
 /// Connects, and keeps the connection.
@@ -68,7 +69,7 @@ impl Connector {
             return Ok(Arc::clone(live));
         }
         let connecting = self.connect();
-        let live = wire::within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
+        let live = within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
         let live = Arc::new(live);
         *slot = Some(Arc::clone(&live));
         Ok(live)

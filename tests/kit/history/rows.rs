@@ -62,6 +62,8 @@ pub(super) struct Row {
     pub(super) asked: Option<u32>,
     /// A repeated send is to be expected.
     pub(super) in_doubt: bool,
+    /// Crashes in a row while it was held.
+    pub(super) crashes: u32,
     /// An attempt was given up without being counted: what is heard of this attempt's number may come from it.
     pub(super) is_shared: bool,
     pub(super) send_keys: [Option<String>; 2],
@@ -87,6 +89,7 @@ impl Row {
             failed: None,
             asked: None,
             in_doubt: false,
+            crashes: 0,
             is_shared: false,
             send_keys: [None, None],
             is_forgotten: false,
@@ -105,6 +108,7 @@ impl Row {
             self.attempts += 1;
             self.on_route += 1;
             self.is_shared = false;
+            self.crashes = 0;
         }
         match how {
             How::Delete => self.state = State::Done,
@@ -160,7 +164,7 @@ impl Row {
 
     /// The process died: nobody holds it any more, and whether it was sent is in doubt.
     pub(super) fn crash(&mut self) {
-        self.held = None;
+        self.crashes += u32::from(self.held.take().is_some());
         self.in_doubt = true;
     }
 

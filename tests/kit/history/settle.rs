@@ -1,5 +1,6 @@
 //! The rules for what the holder of a lease decides.
 
+use pillarbox_runtime::DoubtPolicy;
 use pillarbox_store::{Route, Timestamp};
 
 use super::check::Checker;
@@ -65,7 +66,9 @@ impl Decision<'_> {
             return wrong;
         }
         if !charged {
-            if !asked {
+            // What ends the process again and again is parked without another attempt.
+            let is_poison = how == How::Suspend && row.crashes >= DoubtPolicy::default().park_after;
+            if !asked && !is_poison {
                 wrong.push((Invariant::I4, "an attempt was not counted"));
             }
             return wrong;

@@ -4,7 +4,8 @@ use pillarbox_runtime::adapter::{AdapterKind as _, SettingsError};
 
 use super::*;
 use crate::http::HttpKind;
-use crate::http::settings::{Forward, Version as Spoken};
+use crate::http::settings::Version as Spoken;
+use crate::web::Forward;
 
 fn refused(settings: &Settings) -> SettingsError {
     HttpSettings::check(settings).unwrap_err()

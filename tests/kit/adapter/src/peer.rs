@@ -184,12 +184,15 @@ pub fn free_port() -> u16 {
 
 /// A server's program: on PATH, where the system keeps such, or where `cargo xtask prerequisites` puts them.
 pub fn program(name: &str) -> PathBuf {
-    let mut folders = vec![tools().join("bin")];
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
-    // The highest version first.
-    versions.sort_unstable_by(|a, b| b.cmp(a));
-    folders.extend(versions);
+    let mut folders = vec![tools().join("nats-server/bin")];
+    // RabbitMQ's on PATH are wrapped, to run as a user of their own.
+    for (parent, below) in [("/usr/lib/postgresql", "bin"), ("/usr/lib/rabbitmq/lib", "sbin")] {
+        let versions = fs::read_dir(parent).into_iter().flatten().flatten();
+        let mut versions: Vec<_> = versions.map(|version| version.path().join(below)).collect();
+        // The highest version first.
+        versions.sort_unstable_by(|a, b| b.cmp(a));
+        folders.extend(versions);
+    }
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     folders.push(PathBuf::from("/usr/sbin"));
     let found = folders.into_iter().map(|folder| folder.join(name)).find(|path| path.exists());

@@ -1,4 +1,5 @@
-//! Connections: never more at once than the settings allow, each set up within its time.
+//! What adapters share that speak HTTP: their connections, never more at once than the settings allow and each set up
+//! within its time; and settings.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -8,7 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
+use http::header::{HeaderName, HeaderValue};
+use http_body::Body;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
@@ -19,9 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
-use super::request::Streamed;
-use super::settings::{HttpSettings, Version};
-use crate::tls;
+use crate::tls::{self, Trust};
 
 /// How long an unused connection is kept: less than most servers keep theirs, so that we close first.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -31,36 +33,114 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to answer that.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client with its pool of connections. It follows no redirect, knows no proxy, and decodes nothing.
-pub(super) type Pool = Client<Limited, Streamed>;
+/// The most connections that can be asked for.
+const CONNECTIONS_LIMIT: u32 = 10_000;
 
-/// The client for these settings.
+/// What connections are made by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ways<'a> {
+    /// Whom TLS trusts; `None` where it is not spoken.
+    pub(crate) trust: Option<&'a Trust>,
+    /// Whether HTTP/1.1 is spoken.
+    pub(crate) http1: bool,
+    /// Whether HTTP/2 is spoken; with both it is what the destination chooses over TLS, and 1.1 without.
+    pub(crate) http2: bool,
+    /// How long a connection may take, TLS included.
+    pub(crate) connect_timeout: Duration,
+    /// The most connections at once.
+    pub(crate) connections_max: usize,
+}
+
+/// Which of the message's headers go along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Forward {
+    /// Every one.
+    All,
+    /// Those of these names.
+    Named(Vec<String>),
+}
+
+impl Forward {
+    /// Whether the header of this name goes along.
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|have| have == name),
+        }
+    }
+}
+
+/// A client with its pool of connections. It follows no redirect, knows no proxy, and decodes nothing.
+pub(crate) type Pool<B> = Client<Limited, B>;
+
+/// The setting `connections_max`.
+///
+/// # Errors
+/// What can be written instead.
+pub(crate) fn connections(written: Option<u32>) -> Result<usize, String> {
+    match written.unwrap_or(16) {
+        count @ 1..=CONNECTIONS_LIMIT => Ok(count as usize),
+        _ => Err(format!("write a number from 1 to {CONNECTIONS_LIMIT}")),
+    }
+}
+
+/// The setting `content_type`.
+///
+/// # Errors
+/// What can be written instead.
+pub(crate) fn content_type(written: Option<String>) -> Result<HeaderValue, String> {
+    let written = written.unwrap_or_else(|| "application/octet-stream".to_owned());
+    match HeaderValue::try_from(written) {
+        Ok(value) if value.as_bytes().contains(&b'/') => Ok(value),
+        _ => Err("it is no media type; write \"application/json\", say".to_owned()),
+    }
+}
+
+/// The setting `forward_headers`.
+///
+/// # Errors
+/// Which of them is no name.
+pub(crate) fn forward(written: Option<Vec<String>>) -> Result<Forward, String> {
+    let Some(names) = written else {
+        return Ok(Forward::All);
+    };
+    if names.iter().any(|name| name == "*") {
+        return Ok(Forward::All);
+    }
+    match names.iter().find(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
+        Some(bad) => Err(format!("{bad:?} is no header's name; list names, or [\"*\"] for all")),
+        None => Ok(Forward::Named(names.iter().map(|name| name.to_ascii_lowercase()).collect())),
+    }
+}
+
+/// The client that connects in these ways.
 ///
 /// # Errors
 /// As [`tls::client_config`].
-pub(super) fn pool(settings: &HttpSettings) -> Result<Pool, SendError> {
+pub(crate) fn pool<B>(ways: Ways<'_>) -> Result<Pool<B>, SendError>
+where
+    B: Body<Data = Bytes> + Send,
+{
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    let tls = HttpsConnectorBuilder::new()
-        .with_tls_config(tls::client_config(settings.url.is_tls().then_some(&settings.trust))?)
-        .https_or_http();
-    let inner = match settings.version {
-        Version::Auto => tls.enable_all_versions().wrap_connector(tcp),
-        Version::One => tls.enable_http1().wrap_connector(tcp),
-        Version::Two => tls.enable_http2().wrap_connector(tcp),
+    let tls = HttpsConnectorBuilder::new().with_tls_config(tls::client_config(ways.trust)?).https_or_http();
+    let inner = match (ways.http1, ways.http2) {
+        (true, true) => tls.enable_all_versions().wrap_connector(tcp),
+        (_, false) => tls.enable_http1().wrap_connector(tcp),
+        (false, true) => tls.enable_http2().wrap_connector(tcp),
     };
     let connector = Limited {
         inner,
-        permits: Arc::new(Semaphore::new(settings.connections_max)),
-        timeout: settings.connect_timeout,
+        permits: Arc::new(Semaphore::new(ways.connections_max)),
+        timeout: ways.connect_timeout,
     };
     Ok(Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_MAX)
-        .pool_max_idle_per_host(settings.connections_max)
-        .http2_only(settings.version == Version::Two)
+        .pool_max_idle_per_host(ways.connections_max)
+        .http2_only(!ways.http1)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_TIMEOUT)
         .build(connector))
@@ -68,7 +148,7 @@ pub(super) fn pool(settings: &HttpSettings) -> Result<Pool, SendError> {
 
 /// Connects, with a permit for each connection that lives.
 #[derive(Debug, Clone)]
-pub(super) struct Limited {
+pub(crate) struct Limited {
     inner: HttpsConnector<HttpConnector>,
     permits: Arc<Semaphore>,
     timeout: Duration,
@@ -105,7 +185,7 @@ impl Service<Uri> for Limited {
 
 /// A connection that counts as long as it lives.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
     _permit: OwnedSemaphorePermit,
 }

@@ -1,4 +1,4 @@
-//! File names made from a template, such that no value can lead out of the folder.
+//! Texts made from a template with macros: names, addresses, subjects.
 
 use std::fmt::Write as _;
 
@@ -8,14 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::parcel::Parcel;
 
-/// The longest name that file systems take.
-const NAME_BYTES_MAX: usize = 255;
-/// The longest end of a name, from its last dot, that is kept when the name is cut.
-const EXTENSION_BYTES_MAX: usize = 16;
-
-/// A name template that was checked.
+/// A template that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Template(Vec<Piece>);
+pub(crate) struct Template(Vec<Piece>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
@@ -35,11 +30,8 @@ enum Macro {
 }
 
 impl Template {
-    /// Reads a template.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, Vec<String>> {
+    /// Reads a template, and finds what is wrong with its macros.
+    pub(crate) fn read(text: &str) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut pieces = Vec::new();
         let mut literal = String::new();
@@ -78,65 +70,52 @@ impl Template {
             };
         }
         pieces.extend(take_literal(&mut literal));
-        check_literals(&pieces, &mut problems);
-        if problems.is_empty() { Ok(Self(pieces)) } else { Err(problems) }
+        (Self(pieces), problems)
     }
 
-    /// Whether every message gets a name of its own.
-    pub(super) fn is_unique(&self) -> bool {
+    /// Its pieces in order: the text of one, or `None` where a value goes.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Option<&str>> {
+        self.0.iter().map(|piece| match piece {
+            Piece::Literal(text) => Some(text.as_str()),
+            Piece::Value(_) => None,
+        })
+    }
+
+    /// Whether it is a value and nothing else.
+    #[cfg(feature = "smtp")]
+    pub(crate) fn is_one_value(&self) -> bool {
+        matches!(self.0.as_slice(), [Piece::Value(_)])
+    }
+
+    /// Whether every message gets a text of its own.
+    #[cfg(any(feature = "file", feature = "s3", feature = "sftp"))]
+    pub(crate) fn is_unique(&self) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Value(Macro::MessageId | Macro::Key)))
     }
 
-    /// The file's name for this message: never empty, `.` or `..`, never with a `/`, at most 255 bytes.
+    /// The text for this message, with each value as `escape` gives it; `what` names it for people.
     ///
     /// # Errors
-    /// Permanent: a header is missing, or the name would be empty.
-    pub(super) fn render(&self, parcel: &Parcel<'_>) -> Result<String, SendError> {
-        let mut name = String::new();
+    /// Permanent: a header is missing.
+    pub(crate) fn render(
+        &self,
+        parcel: &Parcel<'_>,
+        what: &str,
+        escape: impl Fn(&str) -> String,
+    ) -> Result<String, SendError> {
+        let mut made = String::new();
         for piece in &self.0 {
             match piece {
-                Piece::Literal(text) => name.push_str(text),
-                Piece::Value(value) => name.push_str(&escape(&value.of(parcel)?)),
+                Piece::Literal(text) => made.push_str(text),
+                Piece::Value(value) => made.push_str(&escape(&value.of(parcel, what)?)),
             }
         }
-        if name.is_empty() {
-            return Err(SendError::permanent(
-                "the file's name is empty: the headers that it is made of are empty",
-            ));
-        }
-        if let Some(rest) = name.strip_prefix('.') {
-            name = format!("%2E{rest}");
-        }
-        Ok(shorten(name))
+        Ok(made)
     }
 }
 
 fn take_literal(literal: &mut String) -> Option<Piece> {
     (!literal.is_empty()).then(|| Piece::Literal(std::mem::take(literal)))
-}
-
-fn check_literals(pieces: &[Piece], problems: &mut Vec<String>) {
-    if pieces.is_empty() && problems.is_empty() {
-        problems.push("the name is empty; write \"{message_id}\", say".to_owned());
-    }
-    let literals = || {
-        pieces.iter().filter_map(|piece| match piece {
-            Piece::Literal(text) => Some(text),
-            Piece::Value(_) => None,
-        })
-    };
-    if literals().any(|text| text.contains('/')) {
-        problems.push("a name cannot have a '/'; name the folder in the setting `folder`".to_owned());
-    }
-    if literals().any(|text| text.chars().any(char::is_control)) {
-        problems.push("a name cannot have control characters".to_owned());
-    }
-    if literals().map(String::len).sum::<usize>() > NAME_BYTES_MAX / 2 {
-        problems.push(format!("a name has room for at most {} bytes beside its macros", NAME_BYTES_MAX / 2));
-    }
-    if matches!(pieces.first(), Some(Piece::Literal(text)) if text.starts_with('.')) {
-        problems.push("a name cannot begin with a dot: such names are for unfinished files".to_owned());
-    }
 }
 
 impl Macro {
@@ -155,16 +134,14 @@ impl Macro {
             "time" => Ok(Self::Time),
             "date" => Ok(Self::Date),
             "key" => Ok(Self::Key),
-            "attempt" => {
-                Err("{attempt} changes with every attempt, so that a repeat would leave a second file; \
-                              remove it"
-                    .to_owned())
-            }
+            "attempt" => Err("{attempt} changes with every attempt, so that a repeat would not be the same \
+                              as the first; remove it"
+                .to_owned()),
             _ => Err(format!("there is no macro {{{text}}}; there are {known}")),
         }
     }
 
-    fn of(&self, parcel: &Parcel<'_>) -> Result<String, SendError> {
+    fn of(&self, parcel: &Parcel<'_>, what: &str) -> Result<String, SendError> {
         Ok(match self {
             Self::MessageId => parcel.message_id.to_string(),
             Self::DeliveryId => parcel.delivery.to_string(),
@@ -176,7 +153,7 @@ impl Macro {
                 Some(value) => value.to_string(),
                 None => {
                     return Err(SendError::permanent(format!(
-                        "the message has no header {name:?}, which the file's name is made of"
+                        "the message has no header {name:?}, which {what} is made of"
                     )));
                 }
             },
@@ -192,40 +169,10 @@ fn utc(moment: Timestamp, format: &str) -> Result<String, SendError> {
 }
 
 /// The first 128 bits of the send key's SHA-256, in hexadecimal.
-pub(super) fn key_hash(send_key: &str) -> String {
+pub(crate) fn key_hash(send_key: &str) -> String {
     let digest = Sha256::digest(send_key.as_bytes());
     digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
         let _infallible = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The value with every byte but `A-Z a-z 0-9 . _ - @ + = ,` as `%XX`. Different values stay different.
-pub(super) fn escape(value: &str) -> String {
-    let mut name = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"._-@+=,".contains(&byte) {
-            name.push(char::from(byte));
-        } else {
-            let _infallible = write!(name, "%{byte:02X}");
-        }
-    }
-    name
-}
-
-/// A name that is too long, cut in front of its extension, with a hash of the whole name in the gap.
-fn shorten(name: String) -> String {
-    if name.len() <= NAME_BYTES_MAX {
-        return name;
-    }
-    let hash = key_hash(&name);
-    let extension = match name.rfind('.') {
-        Some(dot) if name.len() - dot <= EXTENSION_BYTES_MAX => &name[dot..],
-        _ => "",
-    };
-    let mut cut = NAME_BYTES_MAX - hash.len() - 1 - extension.len();
-    while !name.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    format!("{}~{hash}{extension}", &name[..cut])
 }

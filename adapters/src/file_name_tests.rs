@@ -6,8 +6,9 @@ use pillarbox_runtime::adapter::ErrorClass;
 use pillarbox_store::HeaderValue;
 use proptest::prelude::*;
 
-use super::template::{Template, escape, key_hash};
+use crate::file_name::{Template, escape};
 use crate::parcel::sample::{ID, KEY, Sample};
+use crate::template::key_hash;
 
 fn render(template: &str, sample: &Sample) -> String {
     Template::parse(template).unwrap().render(&sample.parcel()).unwrap()

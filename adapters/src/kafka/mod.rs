@@ -1,0 +1,56 @@
+#![doc = include_str!("docs.md")]
+
+use async_trait::async_trait;
+use pillarbox_runtime::adapter::{
+    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, SendError, Settings,
+    SettingsError, TransportInfo,
+};
+
+use self::send::KafkaSender;
+use self::settings::KafkaSettings;
+
+mod producer;
+mod send;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+/// The kind `kafka`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KafkaKind;
+
+/// Checked settings of a route to a topic.
+#[derive(Debug)]
+struct Checked(KafkaSettings);
+
+fn info() -> TransportInfo {
+    TransportInfo {
+        kind: "kafka",
+        name: "Apache Kafka",
+        version: env!("CARGO_PKG_VERSION"),
+        description: "Adds each message to a topic and waits until all of its replicas have it",
+        capabilities: Capabilities::default().double_safety(DoubleSafety::AtLeastOnce),
+        uri_prefixes: &["kafka://"],
+    }
+}
+
+impl AdapterKind for KafkaKind {
+    fn describe(&self) -> TransportInfo {
+        info()
+    }
+
+    fn address_key(&self) -> Option<&'static str> {
+        Some("url")
+    }
+
+    fn check(&self, settings: &Settings) -> Result<Box<dyn CheckedSettings>, SettingsError> {
+        Ok(Box::new(Checked(KafkaSettings::check(settings)?)))
+    }
+}
+
+#[async_trait]
+impl CheckedSettings for Checked {
+    async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
+        Ok(Adapter::sender(KafkaSender::open(self.0.clone()).await?))
+    }
+}

@@ -1,0 +1,63 @@
+#![doc = include_str!("docs.md")]
+
+use async_trait::async_trait;
+use pillarbox_runtime::adapter::{
+    Adapter, AdapterKind, Capabilities, CheckedSettings, DoubleSafety, OpenContext, SendError, Settings,
+    SettingsError, TransportInfo,
+};
+
+use self::send::MqttSender;
+use self::settings::MqttSettings;
+
+mod connect;
+mod message;
+mod send;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+/// The kind `mqtt`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MqttKind;
+
+/// Checked settings of a route to a topic.
+#[derive(Debug)]
+struct Checked(MqttSettings);
+
+fn info(body_bytes_max: u64) -> TransportInfo {
+    TransportInfo {
+        kind: "mqtt",
+        name: "MQTT 5 topic",
+        version: env!("CARGO_PKG_VERSION"),
+        description: "Publishes each message to a topic and waits until the broker has taken charge of it",
+        capabilities: Capabilities::default()
+            .double_safety(DoubleSafety::AtLeastOnce)
+            .body_bytes_max(body_bytes_max),
+        uri_prefixes: &["mqtt://", "mqtts://"],
+    }
+}
+
+impl AdapterKind for MqttKind {
+    fn describe(&self) -> TransportInfo {
+        info(settings::BODY_BYTES_MAX)
+    }
+
+    fn address_key(&self) -> Option<&'static str> {
+        Some("url")
+    }
+
+    fn check(&self, settings: &Settings) -> Result<Box<dyn CheckedSettings>, SettingsError> {
+        Ok(Box::new(Checked(MqttSettings::check(settings)?)))
+    }
+}
+
+#[async_trait]
+impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.body_bytes_max)
+    }
+
+    async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
+        Ok(Adapter::sender(MqttSender::open(self.0.clone()).await?))
+    }
+}
