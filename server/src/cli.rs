@@ -181,7 +181,7 @@ pub struct Terminate {
 /// `indoubt`.
 #[derive(Debug, Subcommand)]
 pub enum Indoubt {
-    /// List deliveries in doubt: held, or waiting to be sent again
+    /// List deliveries in doubt: held, suspended, or waiting to be sent again
     Ls(Ls),
     /// Say what became of deliveries in doubt, or is to become of them
     Settle(SettleDoubt),

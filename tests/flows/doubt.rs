@@ -117,6 +117,7 @@ async fn what_ends_the_process_is_parked_with_the_reason() {
     assert!(reason.contains("the process ended once while it was being sent"), "{reason}");
     the_port_sends(&server).await;
     assert_arrived(&destination, &message, 1);
+    assert_eq!(parked["doubt"]["crashes"], 1, "{parked}");
     // Who resumes it has decided.
     place.run(&["resume", &number.to_string(), "--server", &server.base]).await.ok();
     server.client.wait_state(number, "done").await;
