@@ -134,7 +134,12 @@ pub(crate) async fn settle(lane: &Arc<Lane>, leased: Vec<Leased>) -> Vec<Leased>
                 Course::Hold => put_aside(lane, leased, Batch::hold_in_doubt).await,
                 Course::Suspend => suspend(lane, leased, "nobody knows whether it was sent").await,
                 Course::Park => {
-                    let why = format!("the process ended {} times while it was being sent", doubt.crashes);
+                    let times = if doubt.crashes == 1 {
+                        "once".to_owned()
+                    } else {
+                        format!("{} times", doubt.crashes)
+                    };
+                    let why = format!("the process ended {times} while it was being sent");
                     suspend(lane, leased, &why).await;
                 }
             },

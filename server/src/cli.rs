@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pillarbox_store::inspect::Naming;
-use pillarbox_store::{DeliveryId, DeliveryState, MessageId, PortName, Timestamp};
+use pillarbox_store::{DeliveryId, DeliveryState, DoubtVerdict, MessageId, PortName, Timestamp};
 
 use crate::config::{listen, values};
 use crate::secret::SecretRef;
@@ -64,6 +64,9 @@ pub enum Command {
     Resume(Settle),
     /// End deliveries without sending them; their trace stays
     Terminate(Terminate),
+    /// List and settle deliveries of which nobody knows whether they were sent, for a crash came between
+    #[command(subcommand)]
+    Indoubt(Indoubt),
     /// List the ports with their deliveries by state
     Ports,
     /// Hold back a port's deliveries
@@ -133,7 +136,8 @@ pub struct Which {
     /// Only of this port
     #[arg(long, value_name = "PORT")]
     pub port: Option<PortName>,
-    /// Only in this state: ready, scheduled, retry-wait, leased, suspended, done, terminated
+    /// Only in this state: ready, scheduled, retry-wait, leased, suspended, in-doubt, done,
+    /// terminated
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub state: Option<DeliveryState>,
 }
@@ -172,6 +176,33 @@ pub struct Terminate {
     /// Yes, all of them
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `indoubt`.
+#[derive(Debug, Subcommand)]
+pub enum Indoubt {
+    /// List deliveries in doubt: held, or waiting to be sent again
+    Ls(Ls),
+    /// Say what became of deliveries in doubt, or is to become of them
+    Settle(SettleDoubt),
+}
+
+/// `indoubt settle`.
+#[derive(Debug, Args)]
+pub struct SettleDoubt {
+    /// Deliveries' numbers, or messages' UUIDs for all their deliveries in doubt
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub ids: Vec<Id>,
+    /// Every delivery in doubt that is not being sent right now
+    #[arg(long)]
+    pub all: bool,
+    /// Together with --all: only those of this port
+    #[arg(long, value_name = "PORT", conflicts_with = "ids")]
+    pub port: Option<PortName>,
+    /// landed: the destination has it, it is done and not sent again. resend: it is sent again, under the same send
+    /// key. suspend: it is parked until it is resumed or terminated
+    #[arg(long = "as", value_name = "VERDICT", value_parser = verdict)]
+    pub verdict: DoubtVerdict,
 }
 
 /// `salvage`.
@@ -233,6 +264,13 @@ fn state(text: &str) -> Result<DeliveryState, String> {
     crate::api::read_state(text).map_err(|problem| problem.detail)
 }
 
+fn verdict(text: &str) -> Result<DoubtVerdict, String> {
+    DoubtVerdict::parse(text).ok_or_else(|| {
+        let known = DoubtVerdict::ALL.map(DoubtVerdict::as_str).join(", ");
+        format!("take one of {known}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -264,6 +302,27 @@ mod tests {
     }
 
     #[test]
+    fn doubts_are_settled_by_id_or_all_of_a_port() {
+        let read = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["pillarbox", "indoubt"], args].concat()).expect("it is right");
+            let Command::Indoubt(indoubt) = cli.command else { panic!("not indoubt") };
+            indoubt
+        };
+        let Indoubt::Settle(some) = read(&["settle", "3", "#4", "--as", "landed"]) else {
+            panic!("not settle")
+        };
+        assert_eq!(some.ids, [3, 4].map(|number| Id::Delivery(DeliveryId::new(number))));
+        assert_eq!(some.verdict, DoubtVerdict::Landed);
+        let all = read(&["settle", "--all", "--port", "orders", "--as", "resend"]);
+        let Indoubt::Settle(all) = all else { panic!("not settle") };
+        assert!(all.all && all.ids.is_empty());
+        assert_eq!(all.port.map(|port| port.to_string()).as_deref(), Some("orders"));
+        let listed = read(&["ls", "--port", "orders", "--after", "7", "--all"]);
+        let Indoubt::Ls(listed) = listed else { panic!("not ls") };
+        assert_eq!((listed.after, listed.all), (Some(DeliveryId::new(7)), true));
+    }
+
+    #[test]
     fn wrong_use_is_refused() {
         for wrong in [
             &["pillarbox", "submit", "orders"][..],
@@ -274,6 +333,12 @@ mod tests {
             &["pillarbox", "ls", "--token", "hunter2"],
             &["pillarbox", "ls", "--server", "http://a", "--data", "b"],
             &["pillarbox", "serve", "--listen", "here"],
+            &["pillarbox", "indoubt"],
+            &["pillarbox", "indoubt", "settle", "1"],
+            &["pillarbox", "indoubt", "settle", "1", "--as", "lost"],
+            &["pillarbox", "indoubt", "settle", "--as", "landed"],
+            &["pillarbox", "indoubt", "settle", "1", "--all", "--as", "landed"],
+            &["pillarbox", "indoubt", "settle", "1", "--port", "orders", "--as", "landed"],
             &["pillarbox", "salvage"],
             &["pillarbox", "salvage", "--to", "a", "--port", "orders"],
             &["pillarbox", "salvage", "--to", "a", "--port", "x=orders"],

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pillarbox_store::{DeliveryState, DoubtVerdict};
+
 use crate::config::Problems;
 use crate::problem::Problem;
 
@@ -51,17 +53,24 @@ impl std::error::Error for Failure {}
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
+        let in_doubt =
+            problem.fields.get("state").is_some_and(|state| state == DeliveryState::InDoubt.as_str());
         let next = match problem.name() {
-            "unknown-port" => Some("pillarbox ports"),
-            "unauthorized" => Some("give the token's place with --token env:NAME or --token file:PATH"),
-            "no-such-delivery" | "no-such-message" | "wrong-state" => Some("pillarbox ls"),
+            "unknown-port" => Some("pillarbox ports".to_owned()),
+            "unauthorized" => {
+                Some("give the token's place with --token env:NAME or --token file:PATH".to_owned())
+            }
+            "wrong-state" if in_doubt => {
+                let id =
+                    problem.fields.get("delivery_id").map_or_else(|| "ID".to_owned(), ToString::to_string);
+                let verdicts = DoubtVerdict::ALL.map(DoubtVerdict::as_str).join("|");
+                Some(format!("pillarbox indoubt settle {id} --as {verdicts}"))
+            }
+            "not-in-doubt" => Some("pillarbox indoubt ls".to_owned()),
+            "no-such-delivery" | "no-such-message" | "wrong-state" => Some("pillarbox ls".to_owned()),
             _ => None,
         };
-        let failure = Self::new(problem.to_string());
-        match next {
-            Some(next) => failure.next(next),
-            None => failure,
-        }
+        Self { next, ..Self::new(problem.to_string()) }
     }
 }
 

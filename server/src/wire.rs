@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pillarbox_store::{
-    Attempt, AttemptOutcome, Counts, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, HeaderValue,
-    Headers, MessageId, MessageInfo, PortInfo, PortName, Route,
+    Attempt, AttemptOutcome, Counts, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Doubt,
+    DoubtVerdict, HeaderValue, Headers, MessageId, MessageInfo, PortInfo, PortName, Route,
 };
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +160,23 @@ impl From<&Attempt> for AttemptView {
     }
 }
 
+/// That a delivery may have been sent without the box knowing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubtView {
+    /// How often the process ended, one time after another, while it was being sent.
+    pub crashes: u32,
+    /// When the last such attempt began.
+    pub begun: String,
+    /// Somebody has decided to send it again all the same.
+    pub resend: bool,
+}
+
+impl From<&Doubt> for DoubtView {
+    fn from(doubt: &Doubt) -> Self {
+        Self { crashes: doubt.crashes, begun: show_time(doubt.begun), resend: doubt.resend }
+    }
+}
+
 /// A delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryView {
@@ -191,6 +208,9 @@ pub struct DeliveryView {
     /// The length in bytes of the answer that is kept with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_bytes: Option<u64>,
+    /// That it may have been sent without the box knowing it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<DoubtView>,
     /// The latest attempts, oldest first; only where one delivery or message is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<AttemptView>>,
@@ -211,6 +231,7 @@ impl From<&DeliveryInfo> for DeliveryView {
             reason: info.reason.clone(),
             body_bytes: info.body_len,
             answer_bytes: info.answer_len,
+            doubt: info.doubt.as_ref().map(DoubtView::from),
             history: None,
         }
     }
@@ -345,6 +366,14 @@ pub struct Health {
     /// Why the box has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// What became of a delivery in doubt, or is to become of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoubtSettled {
+    /// Which.
+    pub verdict: DoubtVerdict,
 }
 
 /// The optional body of a termination.

@@ -40,6 +40,10 @@ async fn every_command_as_json(place: &Place, to: &[&str]) {
     assert_eq!(list(&all, "terminated").len(), 2, "{all}");
     let resumed = run(&["resume", "--all"]).await;
     assert_eq!(list(&resumed, "resumed").len(), 0, "{resumed}");
+    let certain = run(&["indoubt", "ls", "--port", "held"]).await;
+    assert_eq!(list(&certain, "deliveries").len(), 0, "{certain}");
+    let settled = run(&["indoubt", "settle", "--all", "--as", "resend"]).await;
+    assert_eq!(list(&settled, "settled").len(), 0, "{settled}");
     let ports = run(&["ports"]).await;
     assert_eq!(list(&ports, "ports")[0]["counts"]["terminated"], 3, "{ports}");
     assert_eq!(run(&["unpause", "held"]).await["paused"], false);

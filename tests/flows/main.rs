@@ -5,6 +5,7 @@ mod api;
 mod cli;
 mod config;
 mod demo;
+mod doubt;
 mod drain;
 mod full;
 mod input;

@@ -4,12 +4,15 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use pillarbox_store::DoubtVerdict;
 
 use super::query::read_delivery_id;
 use super::{Api, reply};
 use crate::problem::Problem;
-use crate::wire::Because;
+use crate::wire::{Because, DoubtSettled};
 
+/// The longest body of what is done to a delivery.
+const BODY_MAX: usize = 64 * 1024;
 /// What a termination over the API says where no reason is given.
 const TERMINATED: &str = "terminated over the API";
 
@@ -24,7 +27,7 @@ pub(super) async fn terminate(
     body: Body,
 ) -> Result<Response, Problem> {
     let id = read_delivery_id(&id)?;
-    let bytes = super::submit::read_whole(body, 64 * 1024).await?;
+    let bytes = super::submit::read_whole(body, BODY_MAX).await?;
     let because: Because = if bytes.is_empty() {
         Because::default()
     } else {
@@ -34,6 +37,20 @@ pub(super) async fn terminate(
     };
     let view = api.service.terminate(id, because.reason.as_deref().unwrap_or(TERMINATED)).await?;
     Ok(reply::json(StatusCode::OK, &view))
+}
+
+pub(super) async fn settle_doubt(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let id = read_delivery_id(&id)?;
+    let bytes = super::submit::read_whole(body, BODY_MAX).await?;
+    let settled: DoubtSettled = serde_json::from_slice(&bytes).map_err(|error| {
+        let known = DoubtVerdict::ALL.map(DoubtVerdict::as_str).join(", ");
+        Problem::bad_request(format!("the body is not {{\"verdict\": \"...\"}} with one of {known}: {error}"))
+    })?;
+    Ok(reply::json(StatusCode::OK, &api.service.settle_doubt(id, settled.verdict).await?))
 }
 
 pub(super) async fn pause(State(api): State<Api>, Path(port): Path<String>) -> Result<Response, Problem> {

@@ -65,6 +65,7 @@ pub fn router(service: Service, token: Option<Secret>) -> Router {
         .route("/v1/deliveries/{id}/answer", get(query::answer))
         .route("/v1/deliveries/{id}/resume", post(act::resume))
         .route("/v1/deliveries/{id}/terminate", post(act::terminate))
+        .route("/v1/deliveries/{id}/settle-doubt", post(act::settle_doubt))
         .fallback(reply::no_such_route)
         .method_not_allowed_fallback(reply::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), auth::check))

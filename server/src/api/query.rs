@@ -95,7 +95,7 @@ pub(super) fn read_delivery_id(text: &str) -> Result<DeliveryId, Problem> {
         .map_err(|_| Problem::bad_request(format!("'{}' is not a delivery number", text.escape_debug())))
 }
 
-/// Reads `port=&state=&limit=&after=`. No value that is taken needs percent-encoding.
+/// Reads `port=&state=&in_doubt=&limit=&after=`. No value that is taken needs percent-encoding.
 fn read_filter(query: &str) -> Result<Filter, Problem> {
     let mut filter = Filter::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -106,6 +106,10 @@ fn read_filter(query: &str) -> Result<Filter, Problem> {
         match key {
             "port" => filter.port = Some(PortName::new(value)?),
             "state" => filter.state = Some(read_state(value)?),
+            "in_doubt" => {
+                let flag = value.parse();
+                filter.in_doubt = flag.map_err(|_| Problem::bad_request("in_doubt is 'true' or 'false'"))?;
+            }
             "after" => filter.after = Some(read_delivery_id(value)?),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
@@ -114,7 +118,8 @@ fn read_filter(query: &str) -> Result<Filter, Problem> {
             }
             _ => {
                 let key = key.escape_debug();
-                let detail = format!("there is no parameter '{key}'; take port, state, limit, after");
+                let detail =
+                    format!("there is no parameter '{key}'; take port, state, in_doubt, limit, after");
                 return Err(Problem::bad_request(detail));
             }
         }

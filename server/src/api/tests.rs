@@ -104,7 +104,13 @@ async fn refusals_are_problems() {
         ("GET", "/v1/deliveries?state=asleep", "", 400, "bad-request"),
         ("GET", "/v1/deliveries?limit=1001", "", 400, "bad-request"),
         ("GET", "/v1/deliveries?colour=red", "", 400, "bad-request"),
+        ("GET", "/v1/deliveries?in_doubt=maybe", "", 400, "bad-request"),
         ("POST", "/v1/deliveries/7/resume", "", 404, "no-such-delivery"),
+        ("POST", "/v1/deliveries/7/settle-doubt", "{\"verdict\":\"landed\"}", 404, "no-such-delivery"),
+        ("POST", "/v1/deliveries/7/settle-doubt", "", 400, "bad-request"),
+        ("POST", "/v1/deliveries/7/settle-doubt", "{\"verdict\":\"lost\"}", 400, "bad-request"),
+        ("POST", "/v1/deliveries/7/settle-doubt", "{\"verdict\":\"landed\",\"why\":1}", 400, "bad-request"),
+        ("POST", "/v1/deliveries/seven/settle-doubt", "{}", 400, "bad-request"),
         ("POST", "/v1/deliveries/7/terminate", "not JSON", 400, "bad-request"),
         ("POST", "/v1/batches", "{}", 400, "bad-request"),
         ("POST", "/v1/batches", "{\"messages\":[],\"more\":1}", 400, "bad-request"),
@@ -198,6 +204,52 @@ async fn deliveries_are_listed_and_settled() {
     assert_eq!((view["state"].as_str(), view["reason"].as_str()), (Some("terminated"), Some("not wanted")));
     let (status, problem) = ask(&router, "POST", &path, "").await;
     assert_eq!((status, problem["state"].as_str()), (StatusCode::CONFLICT, Some("terminated")));
+}
+
+#[tokio::test]
+async fn deliveries_in_doubt_are_listed_and_settled() {
+    let (router, service) = open().await;
+    for _ in 0..3 {
+        ask(&router, "POST", "/v1/ports/orders/messages", "x").await;
+    }
+    service.doubt_in_test("orders", true).await;
+    ask(&router, "POST", "/v1/ports/orders/messages", "certain").await;
+    ask(&router, "POST", "/v1/ports/other/messages", "x").await;
+    service.doubt_in_test("other", false).await;
+
+    let (_, list) = ask(&router, "GET", "/v1/ports", "").await;
+    let counts: Vec<_> = (0..2).map(|port| list["ports"][port]["counts"]["in_doubt"].as_u64()).collect();
+    assert_eq!(counts, [Some(3), Some(0)], "held ones are counted: {list}");
+    let (_, page) = ask(&router, "GET", "/v1/deliveries?in_doubt=true", "").await;
+    let listed = page["deliveries"].as_array().expect("a list");
+    let states: Vec<_> = listed.iter().map(|view| view["state"].as_str().expect("a state")).collect();
+    assert_eq!(states, ["in-doubt", "in-doubt", "in-doubt", "ready"]);
+    assert_eq!(listed[0]["reason"], "nobody knows whether it was sent");
+    for view in listed {
+        assert_eq!((&view["doubt"]["crashes"], &view["doubt"]["resend"]), (&json!(0), &json!(false)));
+        assert!(view["doubt"]["begun"].as_str().expect("a time").ends_with('Z'));
+    }
+    let (_, page) = ask(&router, "GET", "/v1/deliveries?in_doubt=true&port=orders&limit=2", "").await;
+    assert_eq!((page["deliveries"].as_array().map(Vec::len), page["next"].is_u64()), (Some(2), true));
+    let (_, page) = ask(&router, "GET", "/v1/deliveries?in_doubt=false", "").await;
+    assert_eq!(page["deliveries"].as_array().map(Vec::len), Some(5));
+
+    for (id, verdict, state) in [(1, "landed", "done"), (2, "resend", "ready"), (3, "suspend", "suspended")] {
+        let path = format!("/v1/deliveries/{id}/settle-doubt");
+        let body = json!({"verdict": verdict}).to_string();
+        let (status, view) = ask(&router, "POST", &path, &body).await;
+        assert_eq!((status, &view["state"]), (StatusCode::OK, &json!(state)), "{view}");
+    }
+    let (_, again) = ask(&router, "GET", "/v1/deliveries/2", "").await;
+    assert_eq!(again["doubt"]["resend"], true, "{again}");
+    let (_, done) = ask(&router, "GET", "/v1/deliveries/1", "").await;
+    assert!(done.get("doubt").is_none(), "{done}");
+    for (id, name) in [(1, "not-in-doubt"), (4, "not-in-doubt")] {
+        let path = format!("/v1/deliveries/{id}/settle-doubt");
+        let (status, problem) = ask(&router, "POST", &path, r#"{"verdict": "landed"}"#).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert_eq!(problem["type"], format!("urn:pillarbox:problem:{name}"));
+    }
 }
 
 #[tokio::test]

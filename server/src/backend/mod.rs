@@ -10,11 +10,13 @@ mod local;
 mod tests;
 
 use ::http::Method;
-use pillarbox_store::{DeliveryId, Filter, MessageId, PortName};
+use pillarbox_store::{DeliveryId, DoubtVerdict, Filter, MessageId, PortName};
 
 use crate::problem::Problem;
 use crate::service::{PAGE_DEFAULT, Submission};
-use crate::wire::{Because, DeliveryPage, DeliveryView, MessageView, PortList, PortView, Submitted};
+use crate::wire::{
+    Because, DeliveryPage, DeliveryView, DoubtSettled, MessageView, PortList, PortView, Submitted,
+};
 
 pub use find::{Creation, find, folder_mark};
 pub use http::Remote;
@@ -58,6 +60,9 @@ impl Backend {
                 }
                 if let Some(state) = filter.state {
                     path += &format!("&state={}", state.as_str());
+                }
+                if filter.in_doubt {
+                    path += "&in_doubt=true";
                 }
                 if let Some(after) = filter.after {
                     path += &format!("&after={after}");
@@ -110,6 +115,19 @@ impl Backend {
             Self::Remote(remote) => {
                 let because = Because { reason: Some(reason.to_owned()) };
                 remote.post(&format!("/v1/deliveries/{id}/terminate"), &because).await
+            }
+        }
+    }
+
+    /// Settles what became of a delivery in doubt.
+    ///
+    /// # Errors
+    /// As the API's.
+    pub async fn settle_doubt(&self, id: DeliveryId, verdict: DoubtVerdict) -> Result<DeliveryView, Problem> {
+        match self {
+            Self::Local(local) => local.service().settle_doubt(id, verdict).await,
+            Self::Remote(remote) => {
+                remote.post(&format!("/v1/deliveries/{id}/settle-doubt"), &DoubtSettled { verdict }).await
             }
         }
     }

@@ -120,6 +120,36 @@ async fn both_backends_take_and_tell() {
     goes_in_and_is_seen(&server.remote()).await;
 }
 
+async fn doubts_are_told_and_settled(backend: &Backend, service: &Service) {
+    let folder = TempDir::new().unwrap();
+    let input = file(&folder, "a", b"x");
+    let mut ids = Vec::new();
+    for port in ["orders", "orders", "other"] {
+        ids.push(backend.submit(to(port), &input).await.unwrap().delivery_id);
+    }
+    service.doubt_in_test("orders", true).await;
+    let filter = Filter { in_doubt: true, ..Filter::default() };
+    let listed = backend.deliveries(&filter).await.unwrap().deliveries;
+    assert_eq!(listed.iter().map(|view| view.delivery_id).collect::<Vec<_>>(), ids[..2]);
+    assert!(listed.iter().all(|view| view.doubt.is_some() && view.state == DeliveryState::InDoubt));
+    let done = backend.settle_doubt(ids[0], DoubtVerdict::Landed).await.unwrap();
+    assert_eq!((done.state, &done.doubt), (DeliveryState::Done, &None));
+    let ready = backend.settle_doubt(ids[1], DoubtVerdict::Resend).await.unwrap();
+    assert!(ready.state == DeliveryState::Ready && ready.doubt.unwrap().resend);
+    let refused = backend.settle_doubt(ids[2], DoubtVerdict::Suspend).await.unwrap_err();
+    assert_eq!((refused.status, refused.name()), (409, "not-in-doubt"));
+}
+
+#[tokio::test]
+async fn both_backends_tell_and_settle_doubts() {
+    let service = service().await;
+    let backend = Backend::Local(Local::over(service.store().clone(), &Config::default()));
+    doubts_are_told_and_settled(&backend, &service).await;
+    let service = crate::service::tests::service().await;
+    let server = Server::start(service.clone(), None).await;
+    doubts_are_told_and_settled(&server.remote(), &service).await;
+}
+
 #[tokio::test]
 async fn both_backends_refuse_alike() {
     refuses_alike(&local().await).await;

@@ -10,25 +10,45 @@ use crate::problem::Problem;
 use crate::service::PAGE_MAX;
 use crate::wire::{DeliveryPage, DeliveryView};
 
+const SHAPE: Shape = Shape {
+    headings: &[
+        "DELIVERY",
+        "MESSAGE",
+        "PORT",
+        "STATE",
+        "ROUTE",
+        "ATTEMPTS",
+        "BYTES",
+        "SUBMITTED",
+        "DUE",
+        "REASON",
+    ],
+    row,
+};
+
 pub(super) async fn run(ls: &Ls, backend: &Backend, output: Output) -> Result<(), Failure> {
+    list(ls, filter(&ls.which), SHAPE, backend, output).await
+}
+
+/// How deliveries are listed: each as a row below the headings.
+pub(super) struct Shape {
+    pub(super) headings: &'static [&'static str],
+    pub(super) row: fn(&DeliveryView) -> Vec<String>,
+}
+
+/// Lists what `filter` and `ls` tell.
+pub(super) async fn list(
+    ls: &Ls,
+    filter: Filter,
+    shape: Shape,
+    backend: &Backend,
+    output: Output,
+) -> Result<(), Failure> {
     let limit = if ls.all { usize::MAX } else { ls.limit };
-    let filter = Filter { after: ls.after, ..filter(&ls.which) };
-    let page = gather(filter, limit, backend).await?;
+    let page = gather(Filter { after: ls.after, ..filter }, limit, backend).await?;
     output.result(&page, || {
-        let rows: Vec<Vec<String>> = page.deliveries.iter().map(row).collect();
-        let headings = [
-            "DELIVERY",
-            "MESSAGE",
-            "PORT",
-            "STATE",
-            "ROUTE",
-            "ATTEMPTS",
-            "BYTES",
-            "SUBMITTED",
-            "DUE",
-            "REASON",
-        ];
-        table(&headings, &rows)
+        let rows: Vec<Vec<String>> = page.deliveries.iter().map(shape.row).collect();
+        table(shape.headings, &rows)
     })?;
     if let Some(next) = page.next
         && !output.is_json()

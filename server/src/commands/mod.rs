@@ -2,6 +2,7 @@
 
 mod check;
 mod check_config;
+mod indoubt;
 mod inspected;
 mod ls;
 mod ports;
@@ -90,6 +91,7 @@ async fn with_backend(command: &Command, backend: &Backend, output: Output) -> R
         Command::Show(show) => show::run(show, backend, output).await,
         Command::Resume(settle) => settle::resume(settle, backend, output).await,
         Command::Terminate(terminate) => settle::terminate(terminate, backend, output).await,
+        Command::Indoubt(indoubt) => indoubt::run(indoubt, backend, output).await,
         Command::Ports => ports::run(backend, output).await,
         Command::Pause(arg) => ports::pause(&arg.port, true, backend, output).await,
         Command::Unpause(arg) => ports::pause(&arg.port, false, backend, output).await,

@@ -7,6 +7,20 @@ use crate::failure::Failure;
 use crate::output::{Output, table};
 use crate::wire::{PortView, RouteView};
 
+pub(super) const HEADINGS: [&str; 11] = [
+    "PORT",
+    "STATUS",
+    "READY",
+    "SCHEDULED",
+    "RETRY-WAIT",
+    "LEASED",
+    "SUSPENDED",
+    "IN-DOUBT",
+    "DONE",
+    "TERMINATED",
+    "ADAPTERS",
+];
+
 pub(super) async fn run(backend: &Backend, output: Output) -> Result<(), Failure> {
     let list = backend.ports().await?;
     output.result(&list, || {
@@ -14,20 +28,8 @@ pub(super) async fn run(backend: &Backend, output: Output) -> Result<(), Failure
             return "there are no ports yet. Add a [[port]] to the configuration, then: pillarbox serve"
                 .to_owned();
         }
-        let headings = [
-            "PORT",
-            "STATUS",
-            "READY",
-            "SCHEDULED",
-            "RETRY-WAIT",
-            "LEASED",
-            "SUSPENDED",
-            "DONE",
-            "TERMINATED",
-            "ADAPTERS",
-        ];
         let rows: Vec<Vec<String>> = list.ports.iter().map(row).collect();
-        let mut text = table(&headings, &rows);
+        let mut text = table(&HEADINGS, &rows);
         for port in &list.ports {
             for route in port.routes.iter().flatten() {
                 if let Some(trouble) = &route.trouble {
@@ -39,7 +41,7 @@ pub(super) async fn run(backend: &Backend, output: Output) -> Result<(), Failure
     })
 }
 
-fn row(port: &PortView) -> Vec<String> {
+pub(super) fn row(port: &PortView) -> Vec<String> {
     let status = match (port.defined, port.paused) {
         (false, _) => "retired",
         (true, true) => "paused",
@@ -64,6 +66,7 @@ fn row(port: &PortView) -> Vec<String> {
         counts.retry_wait,
         counts.leased,
         counts.suspended,
+        counts.in_doubt,
         counts.done,
         counts.terminated,
     ];

@@ -1,12 +1,12 @@
-//! `resume` and `terminate`.
+//! `resume`, `terminate` and `indoubt settle`.
 
 use futures_util::{StreamExt as _, stream};
-use pillarbox_store::{DeliveryId, DeliveryState};
+use pillarbox_store::{DeliveryId, DeliveryState, Filter};
 use serde_json::json;
 
 use super::ls::{filter, gather};
 use crate::backend::Backend;
-use crate::cli::{Id, Settle, Terminate};
+use crate::cli::{Id, Settle, SettleDoubt, Terminate};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::problem::Problem;
@@ -41,6 +41,31 @@ pub(super) async fn terminate(
     tell("terminated", &results, output)
 }
 
+pub(super) async fn settle_doubt(
+    settle: &SettleDoubt,
+    backend: &Backend,
+    output: Output,
+) -> Result<(), Failure> {
+    let ids = if settle.all {
+        let filter = Filter { port: settle.port.clone(), in_doubt: true, ..Filter::default() };
+        let page = gather(filter, usize::MAX, backend).await?;
+        // Those that are being sent again are settled by that.
+        let (sent, ids): (Vec<_>, Vec<_>) =
+            page.deliveries.iter().partition(|view| view.state == DeliveryState::Leased);
+        let ids: Vec<DeliveryId> = ids.iter().map(|view| view.delivery_id).collect();
+        output.note(&format!("{} to settle as {}", count(&ids), settle.verdict.as_str()));
+        if !sent.is_empty() {
+            output.note(&format!("{} more being sent again right now, left alone", sent.len()));
+        }
+        ids
+    } else {
+        let in_doubt = |view: &DeliveryView| view.doubt.is_some();
+        resolve(&settle.ids, in_doubt, "nothing is in doubt about", backend).await?
+    };
+    let results = each(&ids, |id| backend.settle_doubt(id, settle.verdict)).await;
+    tell("settled", &results, output)
+}
+
 fn count(ids: &[DeliveryId]) -> String {
     match ids.len() {
         1 => "1 delivery".to_owned(),
@@ -59,17 +84,28 @@ async fn pick(settle: &Settle, backend: &Backend) -> Result<Vec<DeliveryId>, Fai
     if settle.which.port.is_some() || settle.which.state.is_some() {
         return Err(Failure::usage("--port and --state go together with --all").next("the same with --all"));
     }
+    let open = |view: &DeliveryView| !view.state.is_terminal();
+    resolve(&settle.ids, open, "every delivery has ended of", backend).await
+}
+
+/// The deliveries that are named, a message standing for those of its deliveries that are `meant`. Where none is, `none`
+/// says so of the message.
+async fn resolve(
+    named: &[Id],
+    meant: impl Fn(&DeliveryView) -> bool,
+    none: &str,
+    backend: &Backend,
+) -> Result<Vec<DeliveryId>, Failure> {
     let mut ids = Vec::new();
-    for id in &settle.ids {
+    for id in named {
         match id {
             Id::Delivery(id) => ids.push(*id),
             Id::Message(id) => {
-                let open = |view: &&DeliveryView| !view.state.is_terminal();
                 let message = backend.message(*id).await?;
                 let before = ids.len();
-                ids.extend(message.deliveries.iter().filter(open).map(|view| view.delivery_id));
+                ids.extend(message.deliveries.iter().filter(|view| meant(view)).map(|view| view.delivery_id));
                 if ids.len() == before {
-                    let what = format!("every delivery of the message {id} has ended");
+                    let what = format!("{none} the message {id}");
                     return Err(Failure::new(what).next(format!("pillarbox show {id}")));
                 }
             }

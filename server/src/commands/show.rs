@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::cli::{Id, Show};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::wire::{AttemptView, DeliveryView, Header, MessageView};
+use crate::wire::{AttemptView, DeliveryView, DoubtView, Header, MessageView};
 
 pub(super) async fn run(show: &Show, backend: &Backend, output: Output) -> Result<(), Failure> {
     match show.id {
@@ -58,9 +58,23 @@ fn describe_delivery(text: &mut String, delivery: &DeliveryView) {
             line(text, name, &one_line(value));
         }
     }
+    if let Some(doubt) = &delivery.doubt {
+        line(text, "in doubt", &describe_doubt(doubt));
+    }
     for attempt in delivery.history.iter().flatten() {
         describe_attempt(text, attempt);
     }
+}
+
+fn describe_doubt(doubt: &DoubtView) -> String {
+    let begun = &doubt.begun;
+    let crashes = match doubt.crashes {
+        0 => String::new(),
+        1 => ", the process ended once while it was being sent".to_owned(),
+        many => format!(", the process ended {many} times while it was being sent"),
+    };
+    let decided = if doubt.resend { "; it is to be sent again" } else { "" };
+    format!("it was being sent at {begun}, how that ended is not known{crashes}{decided}")
 }
 
 fn describe_attempt(text: &mut String, attempt: &AttemptView) {

@@ -1,1 +1,108 @@
 //! The commands against a box in memory.
+
+use clap::Parser as _;
+use pillarbox_store::{DeliveryId, DeliveryState, MessageId};
+use tempfile::TempDir;
+
+use super::*;
+use crate::backend::{Input, Local};
+use crate::output::table;
+use crate::service::tests::service;
+use crate::service::{Service, Submission};
+use crate::wire::{PortView, Submitted};
+
+/// A box in memory, to which commands are given as they are typed.
+struct Bench {
+    service: Service,
+    backend: Backend,
+    folder: TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let service = service().await;
+        let backend = Backend::Local(Local::over(service.store().clone(), &Config::default()));
+        Self { service, backend, folder: TempDir::new().unwrap() }
+    }
+
+    async fn submit(&self, port: &str) -> Submitted {
+        let path = self.folder.path().join("body");
+        std::fs::write(&path, b"x").unwrap();
+        let (port, headers) = (port.parse().unwrap(), pillarbox_store::Headers::default());
+        let submission = Submission { port, message_id: None, headers, not_before: None };
+        self.backend.submit(submission, &Input::File(path)).await.unwrap()
+    }
+
+    async fn run(&self, words: &str) -> Result<(), Failure> {
+        let args = ["pillarbox"].into_iter().chain(words.split(' '));
+        let cli = Cli::try_parse_from(args).unwrap();
+        Box::pin(with_backend(&cli.command, &self.backend, Output::new(cli.global.json))).await
+    }
+
+    async fn state(&self, id: DeliveryId) -> DeliveryState {
+        self.backend.delivery(id).await.unwrap().state
+    }
+}
+
+#[tokio::test]
+async fn doubts_are_settled_by_number_by_message_and_all_of_a_port() {
+    let bench = Bench::new().await;
+    let mut taken = Vec::new();
+    for port in ["orders", "orders", "orders", "other"] {
+        taken.push(bench.submit(port).await);
+    }
+    let ids: Vec<DeliveryId> = taken.iter().map(|taken| taken.delivery_id).collect();
+    bench.service.doubt_in_test("orders", true).await;
+    bench.service.doubt_in_test("other", true).await;
+    bench.run("indoubt ls --port orders --after 1").await.unwrap();
+    bench.run("indoubt ls --all --json").await.unwrap();
+    bench.run(&format!("indoubt settle {} --as suspend", ids[0])).await.unwrap();
+    bench.run(&format!("indoubt settle {} --as landed --json", taken[1].message_id)).await.unwrap();
+    bench.run("indoubt settle --all --port other --as landed").await.unwrap();
+    let states = [DeliveryState::Suspended, DeliveryState::Done, DeliveryState::InDoubt, DeliveryState::Done];
+    for (id, state) in ids.iter().zip(states) {
+        assert_eq!(bench.state(*id).await, state, "delivery {id}");
+    }
+    bench.run("indoubt settle --all --as resend").await.unwrap();
+    assert_eq!(bench.state(ids[2]).await, DeliveryState::Ready);
+    bench.run(&format!("show {}", ids[2])).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_refused_about_doubts_names_the_next_command() {
+    let bench = Bench::new().await;
+    let taken = bench.submit("orders").await;
+    let (id, message): (DeliveryId, MessageId) = (taken.delivery_id, taken.message_id);
+    let certain = bench.run(&format!("indoubt settle {id} --as landed")).await.unwrap_err();
+    assert!(certain.what.contains("1 of 1 could not be settled"), "{certain}");
+    assert_eq!(certain.next.as_deref(), Some("pillarbox indoubt ls"));
+    let nothing = bench.run(&format!("indoubt settle {message} --as landed")).await.unwrap_err();
+    assert!(nothing.what.contains(&format!("nothing is in doubt about the message {message}")), "{nothing}");
+    assert_eq!(nothing.next, Some(format!("pillarbox show {message}")));
+    bench.service.doubt_in_test("orders", true).await;
+    for words in [format!("resume {id}"), "resume --all --state in-doubt".to_owned()] {
+        let held = bench.run(&words).await.unwrap_err();
+        assert!(held.what.contains("nobody knows whether it was sent"), "{held}");
+        let next = format!("pillarbox indoubt settle {id} --as landed|resend|suspend");
+        assert_eq!(held.next, Some(next));
+    }
+    assert_eq!(bench.state(id).await, DeliveryState::InDoubt);
+}
+
+#[tokio::test]
+async fn lists_show_what_is_in_doubt() {
+    let bench = Bench::new().await;
+    bench.submit("orders").await;
+    bench.service.doubt_in_test("orders", true).await;
+    let page = bench.service.deliveries(&pillarbox_store::Filter::default()).await.unwrap();
+    let view = page.deliveries.first().unwrap();
+    let text = table(indoubt::SHAPE.headings, &[(indoubt::SHAPE.row)(view)]);
+    let cells: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+    let (message, begun) = (view.message_id.to_string(), view.doubt.as_ref().unwrap().begun.as_str());
+    assert_eq!(cells, ["1", &message, "orders", "in-doubt", "0", "0", begun]);
+    let ports: Vec<PortView> = bench.backend.ports().await.unwrap().ports;
+    let text = table(&ports::HEADINGS, &ports.iter().map(ports::row).collect::<Vec<_>>());
+    let column = ports::HEADINGS.iter().position(|heading| *heading == "IN-DOUBT").unwrap();
+    let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((cells[0], cells[column]), ("orders", "1"));
+}

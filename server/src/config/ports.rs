@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pillarbox_adapters::Registry;
 use pillarbox_runtime::adapter::{AdapterKind, CheckedSettings, Settings, SettingsError, TransportInfo};
-use pillarbox_runtime::{AdapterSource, RetryPolicy, RouteConfig};
+use pillarbox_runtime::{AdapterSource, DoubtPolicy, IntentRecord, RetryPolicy, RouteConfig, WhenUnknown};
 use pillarbox_store::{PortName, PortSpec};
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
@@ -33,6 +33,8 @@ pub struct RouteSection {
     pub settings: Arc<dyn CheckedSettings>,
     /// `retry`.
     pub retry: RetryPolicy,
+    /// `in_doubt`: what becomes of attempts whose outcome a crash hid.
+    pub doubt: DoubtPolicy,
     /// `timeout`: how long one attempt may take.
     pub timeout: Duration,
     /// `in_flight`: messages being sent at once.
@@ -49,6 +51,7 @@ impl RouteSection {
     pub fn to_route(&self) -> RouteConfig {
         RouteConfig::new(AdapterSource::Checked(Arc::clone(&self.settings), self.info.clone()))
             .retry(self.retry)
+            .doubt(self.doubt)
             .timeout(self.timeout)
             .in_flight(self.in_flight)
             .batch(self.batch_count, self.batch_bytes)
@@ -67,6 +70,7 @@ impl PortSection {
 #[derive(Default)]
 struct Driving {
     retry: RetryPolicy,
+    doubt: DoubtPolicy,
     timeout: Option<Duration>,
     in_flight: Option<u64>,
     batch_count: Option<u64>,
@@ -82,6 +86,7 @@ impl Driving {
             info,
             settings,
             retry: self.retry,
+            doubt: self.doubt,
             timeout: self.timeout.unwrap_or(plain.timeout),
             in_flight: count(self.in_flight, plain.in_flight),
             batch_count: count(self.batch_count, plain.batch_count),
@@ -231,6 +236,9 @@ fn read_driving(
     if let Some(entry) = table.take("retry") {
         given.retry = read_retry(&entry, problems);
     }
+    if let Some(entry) = table.take("in_doubt") {
+        given.doubt = read_in_doubt(&entry, problems);
+    }
     if let Some(entry) = table.take("timeout") {
         given.timeout = entry.duration(problems);
         if given.timeout.is_some_and(|span| span.is_zero()) {
@@ -278,6 +286,45 @@ fn read_retry(entry: &Entry<'_, '_>, problems: &mut Collector<'_>) -> RetryPolic
     retry.jitter = jitter.unwrap_or(retry.jitter);
     table.finish(problems);
     retry
+}
+
+fn read_in_doubt(entry: &Entry<'_, '_>, problems: &mut Collector<'_>) -> DoubtPolicy {
+    let mut policy = DoubtPolicy::default();
+    let Some(mut table) = entry.table(problems) else { return policy };
+    let record = table.take("record").and_then(|entry| one_of(&entry, &IntentRecord::ALL, problems));
+    policy.record = record.unwrap_or(policy.record);
+    let unknown = table.take("unknown").and_then(|entry| one_of(&entry, &WhenUnknown::ALL, problems));
+    policy.unknown = unknown.unwrap_or(policy.unknown);
+    let most = table.take("park_after").and_then(|entry| entry.count(problems, 0..=1_000));
+    let most = most.and_then(|most| u32::try_from(most).ok());
+    policy.park_after = most.unwrap_or(policy.park_after);
+    // Whoever asks for this relies on it.
+    let relied_on =
+        unknown.is_some_and(|unknown| unknown != WhenUnknown::Resend) || most.is_some_and(|most| most > 0);
+    if policy.record == IntentRecord::None && relied_on {
+        entry.wrong(
+            problems,
+            "without a record nothing is known to be in doubt; set 'record' to written or flushed, \
+             or remove 'unknown' and 'park_after'",
+        );
+    }
+    table.finish(problems);
+    policy
+}
+
+/// The value of this name.
+fn one_of<T: Copy>(
+    entry: &Entry<'_, '_>,
+    all: &[(&'static str, T)],
+    problems: &mut Collector<'_>,
+) -> Option<T> {
+    entry.parsed(problems, |text| {
+        let found = all.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let names = all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            format!("there is no '{}' here; take one of {names}", text.escape_debug())
+        })
+    })
 }
 
 fn within(entry: &Entry<'_, '_>, least: f64, most: f64, problems: &mut Collector<'_>) -> Option<f64> {

@@ -8,6 +8,7 @@ use pillarbox_runtime::adapter::{
     Adapter, AdapterKind, Capabilities, CheckedSettings, OpenContext, SendError, SettingProblem, Settings,
     SettingsError, TransportInfo,
 };
+use pillarbox_runtime::{DoubtPolicy, IntentRecord, WhenUnknown};
 use pillarbox_store::EngineKind;
 
 use super::*;
@@ -97,6 +98,7 @@ name = "orders"
 adapter = "probe"
 url = "http://127.0.0.1:9000/in"
 retry = { attempts = 3, first = "200ms", factor = 2.0, max = "30s", jitter = 0.2 }
+in_doubt = { record = "flushed", unknown = "hold", park_after = 2 }
 timeout = "10s"
 in_flight = 4
 batch = { count = 8, bytes = "1MiB" }
@@ -124,6 +126,67 @@ fn a_whole_configuration_is_taken() {
     assert_eq!((retry.attempts, retry.first), (3, Duration::from_millis(200)));
     assert_eq!((retry.jitter, retry.factor), (0.2, 2.0));
     assert_eq!((port.primary.in_flight, port.primary.batch_bytes), (4, 1024 * 1024));
+    let wanted = DoubtPolicy { record: IntentRecord::Flushed, unknown: WhenUnknown::Hold, park_after: 2 };
+    assert_eq!(port.primary.to_route().doubt, wanted);
+    let backup = port.backup.as_ref().expect("a backup");
+    assert_eq!(backup.to_route().doubt, DoubtPolicy::default());
+}
+
+/// A route with this `in_doubt`, on line 6 from column 12 on.
+fn in_doubt(table: &str) -> String {
+    format!("[[port]]\nname='a'\n[port.primary]\nadapter='probe'\nurl='http://a'\nin_doubt = {{ {table} }}\n")
+}
+
+#[test]
+fn every_way_with_doubts_is_taken_by_its_name() {
+    let read = |table: &str| {
+        let config = check("p.toml", &in_doubt(table), &kinds()).expect("nothing is wrong");
+        config.ports.first().expect("a port").primary.doubt
+    };
+    for (name, record) in IntentRecord::ALL {
+        assert_eq!(read(&format!("record = '{name}'")).record, record);
+    }
+    for (name, unknown) in WhenUnknown::ALL {
+        assert_eq!(read(&format!("unknown = '{name}'")).unknown, unknown);
+    }
+    assert_eq!(read("park_after = 0").park_after, 0);
+    assert_eq!(read("record = 'none', unknown = 'resend', park_after = 0").record, IntentRecord::None);
+}
+
+#[test]
+fn every_problem_with_doubts_has_its_place() {
+    let found = problems(&in_doubt("record = 'sometimes', unknown = 'guess', park_after = -1, ask = 3"));
+    assert_eq!(found.len(), 4, "{found:#?}");
+    let path = "port[a].primary.in_doubt";
+    let wanted = [
+        format!(
+            "p.toml:6:23: {path}.record: there is no 'sometimes' here; take one of none, written, flushed"
+        ),
+        format!("p.toml:6:46: {path}.unknown: there is no 'guess' here; take one of resend, hold, suspend"),
+        format!("p.toml:6:68: {path}.park_after: -1 is not a whole number"),
+        format!(
+            "p.toml:6:72: {path}.ask: there is no such key; correct or remove it. Known here: park_after"
+        ),
+    ];
+    for (found, wanted) in found.iter().zip(wanted) {
+        assert!(found.starts_with(&wanted), "wanted {wanted:?}, found {found:?}");
+    }
+    assert_problem(
+        &in_doubt("park_after = 1001"),
+        "p.toml:6:27: port[a].primary.in_doubt.park_after: 1001 is not",
+    );
+    assert_problem(
+        &in_doubt("unknown = 3"),
+        "p.toml:6:24: port[a].primary.in_doubt.unknown: this takes a text",
+    );
+}
+
+#[test]
+fn what_needs_a_record_is_refused_without_one() {
+    for relies in ["unknown = 'hold'", "unknown = 'suspend'", "park_after = 3"] {
+        let text = in_doubt(&format!("record = 'none', {relies}"));
+        assert_problem(&text, "p.toml:6:12: port[a].primary.in_doubt: without a record nothing is known");
+    }
 }
 
 #[test]

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use pillarbox_store::{
-    Answered, Batch, DeliveryId, DeliveryState, Filter, IdSource, MessageId, OpResult, PortName, Refusal,
-    Store,
+    Answered, Batch, DeliveryId, DeliveryState, DoubtVerdict, Filter, IdSource, MessageId, OpResult,
+    PortName, Refusal, Store,
 };
 
 use crate::problem::Problem;
@@ -221,15 +221,23 @@ impl Service {
         self.apply_to(id, Batch::new(self.ids.batch()).terminate(id, reason), "terminated").await
     }
 
+    /// Settles what became of a delivery in doubt.
+    ///
+    /// # Errors
+    /// It is not known, is not in doubt, or is being sent.
+    pub async fn settle_doubt(&self, id: DeliveryId, verdict: DoubtVerdict) -> Result<DeliveryView, Problem> {
+        self.apply_to(id, Batch::new(self.ids.batch()).settle_doubt(id, verdict), "settled").await
+    }
+
     async fn apply_to(&self, id: DeliveryId, batch: Batch, verb: &str) -> Result<DeliveryView, Problem> {
         let committed = self.store.commit(&batch).await?;
         if let Some(OpResult::Refused(refusal)) = committed.results().first() {
             return Err(match refusal {
                 Refusal::NoSuchDelivery => no_such_delivery(id),
-                Refusal::WrongState { state } => {
-                    let detail = format!("the delivery {id} is {} and cannot be {verb}", state.as_str());
-                    Problem::new(409, refusal.as_str(), "The delivery's state does not allow this", detail)
-                        .with("state", state.as_str())
+                Refusal::WrongState { state } => wrong_state(id, *state, verb),
+                Refusal::NotInDoubt => {
+                    let detail = format!("the delivery {id} is not in doubt: what became of it is known");
+                    Problem::new(409, refusal.as_str(), "The delivery is not in doubt", detail)
                 }
                 _ => Problem::new(409, refusal.as_str(), "The box refused this", refusal.to_string()),
             });
@@ -297,6 +305,24 @@ fn no_such_message(id: MessageId) -> Problem {
     let detail =
         format!("no message {id} is known; it was never submitted here, or ended before the retention");
     Problem::new(404, "no-such-message", "There is no such message", detail)
+}
+
+fn wrong_state(id: DeliveryId, state: DeliveryState, verb: &str) -> Problem {
+    let mut detail = format!("the delivery {id} is {} and cannot be {verb}", state.as_str());
+    match state {
+        DeliveryState::InDoubt => {
+            let verdicts = DoubtVerdict::ALL.map(DoubtVerdict::as_str).join(", ");
+            detail += &format!(
+                ": nobody knows whether it was sent. See whether the destination has it, then settle its doubt \
+                 as one of {verdicts}"
+            );
+        }
+        DeliveryState::Leased => detail += ": it is being sent right now",
+        _ => {}
+    }
+    Problem::new(409, "wrong-state", "The delivery's state does not allow this", detail)
+        .with("delivery_id", id.number())
+        .with("state", state.as_str())
 }
 
 fn no_such_delivery(id: DeliveryId) -> Problem {

@@ -39,6 +39,30 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Leaves every ready message of a port in doubt, as a sender would that never says how it ended; held on request.
+    pub(crate) async fn doubt_in_test(&self, port: &str, held: bool) {
+        let want = pillarbox_store::Want {
+            port: port.parse().expect("a name"),
+            route: pillarbox_store::Route::Primary,
+            limit: 10,
+            bytes_max: u64::MAX,
+            lease_for: std::time::Duration::from_secs(60),
+        };
+        let leased = self.store.lease(&want).await.expect("it leases");
+        assert!(!leased.is_empty(), "something is ready");
+        let intended = leased.iter().fold(Batch::new(self.ids.batch()), |batch, one| batch.intend(one.lease));
+        assert!(self.store.commit(&intended).await.expect("it is taken").all_applied());
+        self.store.release(&leased.iter().map(|one| one.lease).collect::<Vec<_>>());
+        if held {
+            let leased = self.store.lease(&want).await.expect("it leases");
+            let batch = Batch::new(self.ids.batch());
+            let hold = leased.iter().fold(batch, |batch, one| batch.hold_in_doubt(one.lease));
+            assert!(self.store.commit(&hold).await.expect("it is taken").all_applied());
+        }
+    }
+}
+
 fn to(port: &str, message_id: Option<MessageId>) -> Submission {
     Submission {
         port: port.parse().expect("a name"),
@@ -124,6 +148,25 @@ async fn deliveries_are_resumed_and_terminated_by_their_state() {
     assert_eq!(service.resume(DeliveryId::new(999)).await.expect_err("unknown").status, 404);
     let gone = service.body(ended.message_id).await.err().expect("its body is gone");
     assert_eq!(gone.status, 410);
+}
+
+#[tokio::test]
+async fn a_delivery_in_doubt_is_settled_and_not_resumed() {
+    let service = service().await;
+    let id = submit(&service, to("orders", None), b"x").await.expect("it is taken").delivery_id;
+    let certain = service.settle_doubt(id, DoubtVerdict::Landed).await.expect_err("it was never sent");
+    assert_eq!((certain.status, certain.name()), (409, "not-in-doubt"));
+    service.doubt_in_test("orders", true).await;
+    let held = service.resume(id).await.expect_err("nobody knows");
+    assert_eq!((held.status, held.name()), (409, "wrong-state"));
+    assert!(held.detail.contains("settle its doubt as one of landed, resend, suspend"), "{held}");
+    let next = crate::failure::Failure::from(held).next;
+    assert_eq!(next, Some(format!("pillarbox indoubt settle {id} --as landed|resend|suspend")));
+    let parked = service.settle_doubt(id, DoubtVerdict::Suspend).await.expect("it is settled");
+    assert_eq!(parked.state, DeliveryState::Suspended);
+    assert_eq!(service.resume(id).await.expect("it can be resumed now").state, DeliveryState::Ready);
+    let unknown = service.settle_doubt(DeliveryId::new(999), DoubtVerdict::Landed).await;
+    assert_eq!(unknown.expect_err("unknown").name(), "no-such-delivery");
 }
 
 #[tokio::test]
