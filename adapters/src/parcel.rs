@@ -22,6 +22,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) send_key: &'a str,
     /// This attempt's number, from 1.
     pub(crate) attempt: u32,
+    /// Whether the destination may have it already, though the attempt's number does not say so.
+    pub(crate) in_doubt: bool,
     /// When the message was submitted.
     pub(crate) submitted: Timestamp,
 }
@@ -36,6 +38,7 @@ impl<'a> From<&'a Outgoing> for Parcel<'a> {
             body: message.body(),
             send_key: message.send_key(),
             attempt: message.attempt(),
+            in_doubt: message.in_doubt(),
             submitted: message.submitted(),
         }
     }
@@ -49,6 +52,7 @@ impl fmt::Debug for Parcel<'_> {
             .field("delivery", &self.delivery)
             .field("port", &self.port)
             .field("attempt", &self.attempt)
+            .field("in_doubt", &self.in_doubt)
             .field("submitted", &self.submitted)
             .finish_non_exhaustive()
     }
@@ -90,6 +94,7 @@ pub(crate) mod sample {
         pub(crate) body: Body,
         pub(crate) send_key: String,
         pub(crate) attempt: u32,
+        pub(crate) in_doubt: bool,
     }
 
     impl Sample {
@@ -101,6 +106,7 @@ pub(crate) mod sample {
                 body: body.into(),
                 send_key: KEY.to_owned(),
                 attempt: 1,
+                in_doubt: false,
             }
         }
 
@@ -130,6 +136,22 @@ pub(crate) mod sample {
             self
         }
 
+        #[cfg(any(
+            feature = "amqp",
+            feature = "exec",
+            feature = "http",
+            feature = "kafka",
+            feature = "mqtt",
+            feature = "nats",
+            feature = "postgres",
+            feature = "redis",
+            feature = "smtp"
+        ))]
+        pub(crate) fn in_doubt(mut self) -> Self {
+            self.in_doubt = true;
+            self
+        }
+
         pub(crate) fn parcel(&self) -> Parcel<'_> {
             Parcel {
                 message_id: self.message_id,
@@ -139,6 +161,7 @@ pub(crate) mod sample {
                 body: &self.body,
                 send_key: &self.send_key,
                 attempt: self.attempt,
+                in_doubt: self.in_doubt,
                 submitted: SUBMITTED,
             }
         }

@@ -22,13 +22,13 @@ pub struct DoubtPolicy {
     /// What becomes of a message of which nobody can tell whether it was sent. Default [`WhenUnknown::Resend`].
     pub unknown: WhenUnknown,
     /// A message is parked after the process has ended so many times, one time after another, while it was being sent; 0
-    /// for never. Default 5.
+    /// for never. Default 20: a process that is restarted again and again for other reasons must not park bystanders.
     pub park_after: u32,
 }
 
 impl Default for DoubtPolicy {
     fn default() -> Self {
-        Self { record: IntentRecord::Written, unknown: WhenUnknown::Resend, park_after: 5 }
+        Self { record: IntentRecord::Written, unknown: WhenUnknown::Resend, park_after: 20 }
     }
 }
 

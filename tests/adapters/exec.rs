@@ -17,7 +17,7 @@ const REFUSED: &str = "refuse me";
 const SCRIPT: &str = r#"
 cat > ".$$" && test "$(wc -c < ".$$")" -eq "$PILLARBOX_BODY_BYTES" || exit 1
 case "$(head -c 9 ".$$" | tr -d '\0')" in "refuse me") rm ".$$"; exit 65;; esac
-printf '%s\n%s\n' "$PILLARBOX_SEND_KEY" "$PILLARBOX_ATTEMPT" > ".$$.said"
+printf '%s\n%s\n' "$PILLARBOX_SEND_KEY" "$PILLARBOX_ATTEMPT${PILLARBOX_IN_DOUBT:+?}" > ".$$.said"
 cat ".$$" >> ".$$.said" && rm ".$$" && mv ".$$.said" "$PILLARBOX_DELIVERY.$$"
 "#;
 
@@ -71,8 +71,10 @@ impl Destination for Folder {
             let bytes = fs::read(path).unwrap();
             let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
             let mut word = || String::from_utf8(parts.next().unwrap().to_vec()).unwrap();
-            let (key, attempt) = (word(), word().parse().unwrap());
-            held.push(Held::new(parts.next().unwrap().to_vec()).key(key).attempt(attempt));
+            let (key, said) = (word(), word());
+            let number = said.trim_end_matches('?');
+            let one = Held::new(parts.next().unwrap().to_vec()).key(key);
+            held.push(one.attempt(number.parse().unwrap()).in_doubt(number != said));
         }
         held
     }

@@ -107,7 +107,8 @@ async fn take(
     let attempt = header(&head.headers, "x-pillarbox-attempt").parse().unwrap();
     let mut kept = kept.lock();
     if !deduplicates || !kept.iter().any(|one| one.key.as_deref() == Some(key)) {
-        kept.push(Held::new(body).key(key).attempt(attempt));
+        let in_doubt = header(&head.headers, "x-pillarbox-in-doubt") == "true";
+        kept.push(Held::new(body).key(key).attempt(attempt).in_doubt(in_doubt));
     }
     Ok(answer(204))
 }

@@ -107,7 +107,9 @@ impl Destination for Server {
             let seen = stream.get_raw_message(sequence).await.unwrap();
             let header = |name: &str| seen.headers.get(name).unwrap().as_str().to_owned();
             let (key, attempt) = (header("Nats-Msg-Id"), header("x-pillarbox-attempt"));
-            held.push(Held::new(seen.payload.clone()).key(key).attempt(attempt.parse().unwrap()));
+            let in_doubt = seen.headers.get("x-pillarbox-in-doubt").is_some();
+            let one = Held::new(seen.payload.clone()).key(key).attempt(attempt.parse().unwrap());
+            held.push(one.in_doubt(in_doubt));
         }
         held
     }

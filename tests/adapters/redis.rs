@@ -93,7 +93,8 @@ impl Destination for Server {
             let body: Vec<u8> = entry.get("body").unwrap();
             let (key, attempt): (String, u32) =
                 (entry.get("send-key").unwrap(), entry.get("attempt").unwrap());
-            Held::new(body).key(key).attempt(attempt)
+            let in_doubt = entry.get::<String>("in_doubt").as_deref() == Some("1");
+            Held::new(body).key(key).attempt(attempt).in_doubt(in_doubt)
         };
         found.ids.iter().map(held).collect()
     }

@@ -74,6 +74,9 @@ fn headers(parcel: &Parcel<'_>) -> Vec<(String, LongString)> {
         ("x-pillarbox-message-id".to_owned(), parcel.message_id.to_string().into()),
         ("x-pillarbox-attempt".to_owned(), parcel.attempt.to_string().into()),
     ];
+    if parcel.in_doubt {
+        headers.push(("x-pillarbox-in-doubt".to_owned(), "true".into()));
+    }
     let own = parcel.headers.iter();
     headers.extend(own.map(|(name, value)| (format!("x-pillarbox-h-{name}"), value.to_string().into())));
     headers

@@ -44,8 +44,11 @@ async fn a_message_has_its_key_its_headers_and_its_body(broker: &Broker) {
     sender.deliver(&sample.parcel()).await.unwrap();
     // The broker does not recognise a repeat; who reads can.
     sender.deliver(&sample.clone().attempt(5).parcel()).await.unwrap();
+    sender.deliver(&sample.in_doubt().parcel()).await.unwrap();
     let held = broker.take(QUEUE).await;
-    assert_eq!(held.len(), 2);
+    assert_eq!(held.len(), 3);
+    let doubts: Vec<_> = held.iter().map(|one| one.header("x-pillarbox-in-doubt")).collect();
+    assert_eq!(doubts, [None, None, Some("true".to_owned())]);
     for (held, attempt) in held.iter().zip(["4", "5"]) {
         assert_eq!((held.key.as_str(), &held.body[..]), (KEY, &b"hello"[..]));
         for (name, value) in [

@@ -7,10 +7,11 @@ use pillarbox_runtime::adapter::SendError;
 use crate::parcel::Parcel;
 
 /// The variables that tell a program which message it has.
-pub(super) const OWN: [&str; 7] = [
+pub(super) const OWN: [&str; 8] = [
     "PILLARBOX_ATTEMPT",
     "PILLARBOX_BODY_BYTES",
     "PILLARBOX_DELIVERY",
+    "PILLARBOX_IN_DOUBT",
     "PILLARBOX_MESSAGE_ID",
     "PILLARBOX_PORT",
     "PILLARBOX_SEND_KEY",
@@ -29,15 +30,18 @@ pub(super) fn is_name(text: &str) -> bool {
 /// Permanent: two headers would be the same variable, or a value has a NUL character.
 pub(super) fn of(parcel: &Parcel<'_>, header_prefix: &str) -> Result<BTreeMap<String, String>, SendError> {
     let values = [
-        parcel.attempt.to_string(),
-        parcel.body.len().to_string(),
-        parcel.delivery.to_string(),
-        parcel.message_id.to_string(),
-        parcel.port.to_string(),
-        parcel.send_key.to_owned(),
-        parcel.submitted.as_micros().to_string(),
+        Some(parcel.attempt.to_string()),
+        Some(parcel.body.len().to_string()),
+        Some(parcel.delivery.to_string()),
+        parcel.in_doubt.then(|| "true".to_owned()),
+        Some(parcel.message_id.to_string()),
+        Some(parcel.port.to_string()),
+        Some(parcel.send_key.to_owned()),
+        Some(parcel.submitted.as_micros().to_string()),
     ];
-    let mut variables: BTreeMap<String, String> = OWN.map(str::to_owned).into_iter().zip(values).collect();
+    let own = OWN.into_iter().zip(values);
+    let mut variables: BTreeMap<String, String> =
+        own.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     let mut from: BTreeMap<String, &str> = BTreeMap::new();
     for (name, value) in parcel.headers.iter() {
         let variable = format!("{header_prefix}{}", variable(name));

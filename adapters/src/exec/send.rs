@@ -48,6 +48,8 @@ impl ExecSender {
                 names.iter().filter_map(|name| Some((name.into(), env::var_os(name)?))).collect()
             }
         };
+        // Another outbox may have run this one, and what it said of its message is not said of ours.
+        environment.retain(|name, _value| !environment::OWN.iter().any(|own| name == own));
         let mut secrets = Vec::new();
         for (name, secret) in &settings.environment {
             let unusable = |reason| SendError::temporary(format!("environment.{name}: {reason}"));

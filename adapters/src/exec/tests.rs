@@ -93,6 +93,10 @@ async fn a_program_gets_the_body_and_the_headers() {
     }
     assert!(environment.contains("\nPATH="), "{environment}");
     assert!(!environment.contains("CARGO"), "only what was asked for is inherited: {environment}");
+    assert!(!environment.contains("PILLARBOX_IN_DOUBT"), "{environment}");
+    deliver(&settings, &sample.in_doubt()).await.unwrap();
+    let environment = read("environment");
+    assert!(environment.lines().any(|have| have == "PILLARBOX_IN_DOUBT=true"), "{environment}");
 }
 
 #[tokio::test]

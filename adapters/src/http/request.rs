@@ -19,6 +19,8 @@ use crate::web::Forward;
 pub(super) const MESSAGE_ID: HeaderName = HeaderName::from_static("x-pillarbox-message-id");
 /// The header with the attempt's number.
 pub(super) const ATTEMPT: HeaderName = HeaderName::from_static("x-pillarbox-attempt");
+/// The header of a message that the destination may have already, though the attempt's number does not say so.
+pub(super) const IN_DOUBT: HeaderName = HeaderName::from_static("x-pillarbox-in-doubt");
 
 /// What the names of forwarded message headers begin with.
 const FORWARDED: &str = "x-pillarbox-h-";
@@ -75,6 +77,9 @@ impl Blank {
         headers.insert(self.idempotency.clone(), key);
         headers.insert(MESSAGE_ID, header_value("message id", &Value::Text(parcel.message_id.to_string()))?);
         headers.insert(ATTEMPT, HeaderValue::from(parcel.attempt));
+        if parcel.in_doubt {
+            headers.insert(IN_DOUBT, HeaderValue::from_static("true"));
+        }
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(parcel.body.len()));
         let body = Streamed::new(parcel.body.clone());
         let failed = Arc::clone(&body.failed);

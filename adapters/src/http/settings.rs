@@ -10,7 +10,7 @@ use http::{Method, Uri};
 use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
-use super::request::{ATTEMPT, MESSAGE_ID};
+use super::request::{ATTEMPT, IN_DOUBT, MESSAGE_ID};
 use crate::problems::Problems;
 use crate::secret::Secret;
 use crate::span;
@@ -229,6 +229,7 @@ fn header_name(text: &str, idempotency: Option<&HeaderName>) -> Result<HeaderNam
         HeaderName::from_static("proxy-connection"),
         MESSAGE_ID,
         ATTEMPT,
+        IN_DOUBT,
     ];
     if name == header::CONTENT_TYPE {
         return Err("use the setting `content_type`".to_owned());

@@ -77,6 +77,10 @@ async fn a_message_becomes_a_request() {
     assert_eq!(seen.header("host"), destination.address.to_string());
     assert!(!seen.headers.contains_key("x-pillarbox-h-traceparent"));
     assert!(!seen.headers.contains_key("transfer-encoding"));
+    assert!(!seen.headers.contains_key("x-pillarbox-in-doubt"));
+    sender(&destination.url("http")).deliver(&sample.in_doubt().parcel()).await.unwrap();
+    let again = &destination.seen()[1];
+    assert_eq!((again.header("x-pillarbox-attempt"), again.header("x-pillarbox-in-doubt")), ("4", "true"));
 }
 
 #[tokio::test]

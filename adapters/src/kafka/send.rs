@@ -116,6 +116,9 @@ fn headers(parcel: &Parcel<'_>) -> OwnedHeaders {
     add("x-pillarbox-key", parcel.send_key.as_bytes());
     add("x-pillarbox-message-id", parcel.message_id.to_string().as_bytes());
     add("x-pillarbox-attempt", parcel.attempt.to_string().as_bytes());
+    if parcel.in_doubt {
+        add("x-pillarbox-in-doubt", b"true");
+    }
     for (name, value) in parcel.headers.iter() {
         add(&format!("x-pillarbox-h-{name}"), &bytes(value));
     }

@@ -136,7 +136,7 @@ async fn a_message_becomes_a_record_and_a_repeat_another_with_the_same_key() {
     let sample =
         Sample::new("hello").header("Order", "A-17 ü").header("raw", HeaderValue::Bytes(vec![1, 255]));
     sender.deliver(&sample.parcel()).await.unwrap();
-    sender.deliver(&sample.clone().attempt(2).parcel()).await.unwrap();
+    sender.deliver(&sample.clone().attempt(2).in_doubt().parcel()).await.unwrap();
     let records = server.records();
     assert_eq!(records.len(), 2, "a repeat is not recognised: this is what docs.md says");
     let [first, second] = &records[..] else { unreachable!() };
@@ -153,6 +153,8 @@ async fn a_message_becomes_a_record_and_a_repeat_another_with_the_same_key() {
     let raw = first.headers().unwrap().iter().find(|header| header.key == "x-pillarbox-h-raw");
     assert_eq!(raw.unwrap().value.unwrap(), [1, 255]);
     assert_eq!(header(second, "x-pillarbox-attempt"), "2");
+    assert_eq!(header(second, "x-pillarbox-in-doubt"), "true");
+    assert!(first.headers().unwrap().iter().all(|header| header.key != "x-pillarbox-in-doubt"));
     assert_eq!(sender.describe().capabilities.double_safety, DoubleSafety::AtLeastOnce);
     sender.close().await;
 }

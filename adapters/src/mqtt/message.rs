@@ -62,6 +62,9 @@ fn user_properties(parcel: &Parcel<'_>) -> Vec<(String, String)> {
         ("x-pillarbox-message-id".to_owned(), parcel.message_id.to_string()),
         ("x-pillarbox-attempt".to_owned(), parcel.attempt.to_string()),
     ];
+    if parcel.in_doubt {
+        properties.push(("x-pillarbox-in-doubt".to_owned(), "true".to_owned()));
+    }
     let own = parcel.headers.iter();
     properties.extend(own.map(|(name, value)| (format!("x-pillarbox-h-{name}"), value.to_string())));
     properties

@@ -101,6 +101,9 @@ fn headers(parcel: &Parcel<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("x-pillarbox-message-id", parcel.message_id.to_string());
     headers.insert("x-pillarbox-attempt", parcel.attempt.to_string());
+    if parcel.in_doubt {
+        headers.insert("x-pillarbox-in-doubt", "true");
+    }
     for (name, value) in parcel.headers.iter() {
         headers.insert(format!("x-pillarbox-h-{name}"), value.to_string());
     }

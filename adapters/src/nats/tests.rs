@@ -146,6 +146,10 @@ async fn a_message_is_published_and_a_repeat_is_recognised() {
     ] {
         assert_eq!(seen.headers.get(name).map(|value| value.as_str()), Some(value), "{name}");
     }
+    assert!(seen.headers.get("x-pillarbox-in-doubt").is_none());
+    sender.deliver(&sample.in_doubt().key("doubted").parcel()).await.unwrap();
+    let doubted = stream.get_raw_message(2).await.unwrap();
+    assert_eq!(doubted.headers.get("x-pillarbox-in-doubt").map(|value| value.as_str()), Some("true"));
     let window = sender.describe().capabilities.double_safety;
     assert_eq!(window, DoubleSafety::Keyed(Some(Duration::from_secs(120))));
 }

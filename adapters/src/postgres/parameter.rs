@@ -18,6 +18,7 @@ pub(super) enum Parameter {
     Delivery,
     Port,
     Attempt,
+    InDoubt,
     Submitted,
     /// A header, and whether a message without it has NULL there.
     Header(String, bool),
@@ -29,8 +30,8 @@ impl Parameter {
     /// # Errors
     /// What there is.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let known =
-            "body, message_id, send_key, delivery, port, attempt, submitted, header:NAME and header:NAME?";
+        let known = "body, message_id, send_key, delivery, port, attempt, in_doubt, submitted, header:NAME and \
+                     header:NAME?";
         if let Some(name) = text.strip_prefix("header:") {
             let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
             return match Headers::default().set(name, "") {
@@ -45,6 +46,7 @@ impl Parameter {
             "delivery" => Self::Delivery,
             "port" => Self::Port,
             "attempt" => Self::Attempt,
+            "in_doubt" => Self::InDoubt,
             "submitted" => Self::Submitted,
             _ => return Err(format!("there is no parameter {text:?}; there are {known}")),
         })
@@ -62,6 +64,7 @@ impl Parameter {
             Self::Delivery => Value::Text(parcel.delivery.to_string()),
             Self::Port => Value::Text(parcel.port.to_string()),
             Self::Attempt => Value::Text(parcel.attempt.to_string()),
+            Self::InDoubt => Value::Text(parcel.in_doubt.to_string()),
             Self::Submitted => Value::Text(submitted(parcel)?),
             Self::Header(name, optional) => match parcel.headers.get(name) {
                 Some(value) => Value::Text(value.to_string()),

@@ -148,10 +148,13 @@ async fn a_message_becomes_what_the_statement_makes_of_it_once() {
     let server = Server::start(&[]).await;
     server
         .run("CREATE TABLE typed (id uuid, key text, n int8, port text, try int4, at timestamptz, price numeric,
-              yes bool, none int4, raw text, body bytea, doc jsonb); CREATE TABLE bodies (body bytea);")
+              yes bool, none int4, raw text, body bytea, doc jsonb, doubt bool, told text); CREATE TABLE bodies (body bytea);")
         .await;
     let settings = settings(server.port)
-        .with("statement", "INSERT INTO typed VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
+        .with(
+            "statement",
+            "INSERT INTO typed VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
         .with(
             "parameters",
             json!([
@@ -166,7 +169,9 @@ async fn a_message_becomes_what_the_statement_makes_of_it_once() {
                 "header:none?",
                 "header:raw",
                 "body",
-                "body"
+                "body",
+                "in_doubt",
+                "in_doubt"
             ]),
         );
     let sender = open(&settings).await.unwrap();
@@ -177,14 +182,18 @@ async fn a_message_becomes_what_the_statement_makes_of_it_once() {
         .attempt(4);
     deliver_one(&sender, &sample).await.unwrap();
     deliver_one(&sender, &sample.clone().attempt(5)).await.unwrap();
-    let all = "SELECT format('%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s', id, key, n, port, try, \
-               at AT TIME ZONE 'UTC', price, yes, none IS NULL, raw, convert_from(body, 'UTF8'), doc->>'a') FROM typed";
+    let all = "SELECT format('%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s', id, key, n, port, try, \
+               at AT TIME ZONE 'UTC', price, yes, none IS NULL, raw, convert_from(body, 'UTF8'), \
+               doc->>'a', doubt, told) FROM typed";
     let client = connect(server.port).await.unwrap();
     let rows = client.query(all, &[]).await.unwrap();
     let lines: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     let expected =
-        format!("{ID}|{KEY}|7|orders|4|2026-01-02 03:04:05.678901|12.50|t|t|01ff|{{\"a\": \"ü\"}}|ü");
+        format!("{ID}|{KEY}|7|orders|4|2026-01-02 03:04:05.678901|12.50|t|t|01ff|{{\"a\": \"ü\"}}|ü|f|false");
     assert_eq!(lines, [expected]);
+    deliver_one(&sender, &sample.in_doubt().key("doubted")).await.unwrap();
+    let doubted = client.query_one("SELECT doubt, told FROM typed WHERE key = 'doubted'", &[]).await.unwrap();
+    assert_eq!((doubted.get(0), doubted.get(1)), (true, "true"));
     let missing = deliver_one(&sender, &Sample::new("{}").key("other")).await.unwrap_err();
     is(&missing, ErrorClass::Permanent, "the message has no header \"price\"");
 

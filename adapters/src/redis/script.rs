@@ -74,6 +74,9 @@ pub(super) fn command(settings: &RedisSettings, parcel: &Parcel<'_>) -> Result<C
     command.arg("message-id").arg(parcel.message_id.to_string());
     command.arg("send-key").arg(parcel.send_key);
     command.arg("attempt").arg(parcel.attempt.to_string());
+    if parcel.in_doubt {
+        command.arg("in_doubt").arg("1");
+    }
     for (name, value) in parcel.headers.iter() {
         command.arg(format!("h-{name}")).arg(value.to_string());
     }

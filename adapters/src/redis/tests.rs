@@ -130,6 +130,9 @@ async fn a_message_becomes_an_entry_and_a_repeat_none() {
         assert_eq!(entries[0].get::<String>(field).as_deref(), Some(value), "{field}");
     }
     assert_eq!(entries[0].map.len(), 7);
+    sender.deliver(&sample.in_doubt().key("doubted").parcel()).await.unwrap();
+    let doubted = &server.entries().await[1];
+    assert_eq!((doubted.get("in_doubt"), doubted.map.len()), (Some("1".to_owned()), 8));
     let mut connection = connect(server.port).await.unwrap();
     let key = sent_key("orders", KEY);
     let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();

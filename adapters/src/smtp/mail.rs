@@ -49,6 +49,9 @@ impl Mail {
             .message_id(Some(format!("<{}@{}>", key_hash(parcel.send_key), from.email.domain())))
             .raw_header(own_header("X-Pillarbox-Message-Id", parcel.message_id.to_string()))
             .raw_header(own_header("X-Pillarbox-Attempt", parcel.attempt.to_string()));
+        if parcel.in_doubt {
+            head = head.raw_header(own_header("X-Pillarbox-In-Doubt", "true".to_owned()));
+        }
         head = to.iter().cloned().fold(head, MessageBuilder::to);
         head = cc.iter().cloned().fold(head, MessageBuilder::cc);
         if let Some(reply_to) = &settings.reply_to {

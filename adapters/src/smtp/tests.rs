@@ -48,9 +48,11 @@ async fn a_message_becomes_a_mail_and_a_repeat_has_the_same_id() {
         .header("order", "A-17");
     sender.deliver(&sample.parcel()).await.unwrap();
     sender.deliver(&sample.clone().attempt(2).parcel()).await.unwrap();
+    sender.deliver(&sample.in_doubt().parcel()).await.unwrap();
     sender.close().await;
     let mails = server.mails();
-    assert_eq!(mails.len(), 2);
+    let doubts: Vec<_> = mails.iter().map(|mail| mail.header("X-Pillarbox-In-Doubt")).collect();
+    assert_eq!(doubts, [None, None, Some("true".to_owned())]);
     let id = format!("<{}@example.com>", key_hash(KEY));
     for (mail, attempt) in mails.iter().zip(["1", "2"]) {
         assert_eq!(mail.of("from"), "outbox@example.com");

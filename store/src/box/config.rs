@@ -49,9 +49,10 @@ impl EngineKind {
 /// somewhat more may be kept than `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// At most about so many. Default 100,000.
+    /// At most about so many: the oldest are forgotten, a page at a time, with the next batch after they are too many.
+    /// Default 100,000.
     pub count: u64,
-    /// At most so long. Default 7 days.
+    /// At most about so long: they are forgotten with the next batch after that. Default 7 days.
     pub age: Duration,
     /// How long answers are kept.
     pub answers: AnswerRetention,

@@ -265,6 +265,7 @@ impl MessageBox {
     async fn write_down_intents(&self) {
         let shared = self.shared();
         if shared.check_alive().is_ok() && shared.state().ledger.has_unwritten_intents() {
+            shared.state().ledger.write_intents_down();
             let nothing = Batch::new(shared.config.ids.batch());
             if let Err(error) = self.commit(&nothing).await {
                 tracing::warn!(%error, "what was given back is in doubt at the next opening as after a crash");

@@ -1,6 +1,7 @@
 //! A real broker for the tests.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -39,6 +40,7 @@ impl Node {
         let path = |name: &str| folder.join(name).display().to_string();
         Self(vec![
             ("HOME", path("")),
+            ("ERL_CRASH_DUMP", path("erl_crash.dump")),
             ("ERL_EPMD_PORT", free_port().to_string()),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
             ("RABBITMQ_NODENAME", format!("test{port}@localhost")),
@@ -77,6 +79,10 @@ impl Broker {
         );
         fs::write(folder.path().join("rabbitmq.conf"), config).unwrap();
         fs::write(folder.path().join("plugins"), "[].\n").unwrap();
+        // Made by whoever comes first otherwise, and refused by who comes second and sees it half made.
+        let cookie = folder.path().join(".erlang.cookie");
+        fs::write(&cookie, "PILLARBOXTESTCOOKIE").unwrap();
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).unwrap();
         let node = Node::new(port, folder.path());
         let mapper = node.clone();
         let names = Peer::start("epmd", folder.path(), move || mapper.command("epmd"));

@@ -234,3 +234,23 @@ async fn more_than_one_record_takes_are_all_known() {
     bench.crash();
     assert_eq!(bench.mailbox.shared().state().ledger.doubtful(0).count(), count);
 }
+
+/// Found by chaos: a server with messages in doubt did not start while its disk was full.
+#[tokio::test]
+async fn a_box_with_doubts_on_a_full_disk_opens_and_takes_what_changes_nothing() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let full = Arc::clone(&is_full);
+    let engine = Hooked::in_memory().before_apply(move |_writes, durability| {
+        if full.load(Ordering::SeqCst) { Err(Error::new(ErrorKind::Full, "write")) } else { Ok(durability) }
+    });
+    let mut bench = Bench::over(engine, 1).await;
+    bench.intend(&bench.lease().await).await;
+    is_full.store(true, Ordering::SeqCst);
+    bench.crash();
+    assert!(bench.commit(new_batch().define_port(&port("orders"), PortSpec { backup: false })).await);
+    assert_eq!(bench.doubts().await, [(1, 1)]);
+    is_full.store(false, Ordering::SeqCst);
+    bench.mailbox.close().await.unwrap();
+    bench.crash();
+    assert_eq!(bench.doubts().await, [(1, 1)], "written down when it was closed");
+}

@@ -261,17 +261,6 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// The same after a crash of ours, which hides from the box that there was an attempt: where doubles are possible at all
-    /// and the destination is not asked, none is held against the adapter for saying nothing of that.
-    pub(crate) async fn judge_after_our_crash(&mut self, sent: &[Sent]) -> Outcome {
-        let doubles = self.held_against(sent).await?;
-        let record = self.record();
-        if record.reconciles || record.double_safety != DoubleSafety::AtLeastOnce {
-            self.doubles.extend(doubles);
-        }
-        Ok(())
-    }
-
     /// What the destination holds. Where a transaction is decided in the box first, it is there a moment later.
     async fn held(&self, sent: &[Sent]) -> Vec<Held> {
         let late = Instant::now() + self.effort.patience / 6;

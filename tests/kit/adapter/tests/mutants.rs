@@ -103,6 +103,7 @@ mutants! {
     repeats_without_its_key: Keyed NewKeys by "doubles" during "lost answer";
     sends_twice: AtLeastOnce SendsTwice by "doubles" during "bodies";
     does_not_tell_attempts: AtLeastOnce NoLabels by "doubles" during "lost answer";
+    does_not_tell_doubts: AtLeastOnce NoDoubts by "doubles" during "our crash";
     claims_keys_that_nobody_knows: AtLeastOnce ClaimsKeys by "doubles" during "lost answer";
     ignores_stop: Keyed IgnoresStop by "stop";
     waits_for_ever: Keyed WaitsForEver by "hang";

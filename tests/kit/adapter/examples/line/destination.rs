@@ -98,7 +98,10 @@ async fn talk(stream: TcpStream, kept: Arc<Mutex<Kept>>, knows_keys: bool) -> Op
                 };
                 let mut body = vec![0; length.parse().ok()?];
                 stream.read_exact(&mut body).await.ok()?;
-                let held = Held::new(Bytes::from(body)).key(rest[0]).attempt(rest[1].parse().ok()?);
+                // The attempt's number, with a question mark behind it where the message is in doubt.
+                let number = rest[1].trim_end_matches('?');
+                let held = Held::new(Bytes::from(body)).key(rest[0]).attempt(number.parse().ok()?);
+                let held = held.in_doubt(number != rest[1]);
                 put(&mut lock(&kept), held, transaction, knows_keys)
             }
             ["COMMIT", transaction] => {

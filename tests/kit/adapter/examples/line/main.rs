@@ -75,7 +75,8 @@ impl LineSender {
         let mut stream = TcpStream::connect(("127.0.0.1", self.0.port)).await.map_err(broken)?;
         stream.set_nodelay(true).map_err(broken)?;
         let (key, attempt, body) = (message.send_key(), message.attempt(), message.body());
-        let head = format!("PUT {key} {attempt} {}\n", body.len());
+        let doubt = if message.in_doubt() { "?" } else { "" };
+        let head = format!("PUT {key} {attempt}{doubt} {}\n", body.len());
         stream.write_all(head.as_bytes()).await.map_err(broken)?;
         for index in 0..body.fragments() {
             let unreadable =

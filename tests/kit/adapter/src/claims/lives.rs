@@ -130,7 +130,7 @@ async fn lives(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>
         ensure(one.is_done(), || format!("a crash suspends: {:?}", one.detail.info.reason))?;
         sent.push(one);
     }
-    bench.judge_after_our_crash(&sent).await?;
+    bench.judge(&sent).await?;
     last.finish().await?;
     Ok(died)
 }
@@ -210,6 +210,6 @@ async fn settled(
     for (delivery, body) in deliveries.iter().zip(first) {
         sent.push(Sent { body: body.clone(), detail: life.end(*delivery).await? });
     }
-    bench.judge_after_our_crash(&sent).await?;
+    bench.judge(&sent).await?;
     life.finish().await
 }

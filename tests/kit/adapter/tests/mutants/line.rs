@@ -34,6 +34,7 @@ pub(crate) enum Mutant {
     NewKeys,
     SendsTwice,
     NoLabels,
+    NoDoubts,
     ClaimsKeys,
     IgnoresStop,
     WaitsForEver,
@@ -218,8 +219,10 @@ impl LineSender {
             key = format!("{key}/{}", message.attempt());
         }
         let attempt = if self.is(Mutant::NoLabels) { 1 } else { message.attempt() };
+        let is_hidden = self.is(Mutant::NoLabels) || self.is(Mutant::NoDoubts);
+        let doubt = if message.in_doubt() && !is_hidden { "?" } else { "" };
         let transaction = transaction.map(|name| format!(" {name}")).unwrap_or_default();
-        let head = format!("PUT {key} {attempt} {length}{transaction}\n");
+        let head = format!("PUT {key} {attempt}{doubt} {length}{transaction}\n");
         let unreadable = |error| SendError::temporary("unreadable").caused_by(error);
         let mut whole = Vec::new();
         if self.is(Mutant::ReadsAll) {
