@@ -160,7 +160,8 @@ impl Life {
     /// The process ends where it stands, and the disk keeps what it keeps.
     pub(crate) async fn end_process(&mut self, why: &'static str, cut: Cut) {
         self.disk = self.disk.cut(cut);
-        self.world.record(What::Crash(why));
+        let keeps_written = matches!(cut, Cut::Process | Cut::All);
+        self.world.record(What::Crash { why, keeps_written });
         if let Some(Process { runtime, store, journal }) = self.process.take() {
             let tasks = runtime.tasks().clone();
             drop(runtime);
