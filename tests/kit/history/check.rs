@@ -476,7 +476,10 @@ impl Checker {
         }
         if attempt == row.attempts + 1 {
             if row.is_cut_off && !in_doubt {
-                wrong.push((Invariant::I5, "a crash cut it off while it was being sent, and it does not say so"));
+                wrong.push((
+                    Invariant::I5,
+                    "a crash cut it off while it was being sent, and it does not say so",
+                ));
             }
             (row.sent, row.in_doubt) = (None, row.is_shared);
             (row.seen, row.is_cut_off) = (attempt, false);

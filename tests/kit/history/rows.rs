@@ -173,6 +173,7 @@ impl Row {
     pub(super) fn crash(&mut self, keeps_written: bool) {
         // What was only written says so only where that is kept.
         self.is_cut_off = keeps_written && (self.is_cut_off || self.seen == self.attempts + 1);
+        self.seen = 0;
         self.crashes += u32::from(self.held.take().is_some());
         self.in_doubt = true;
     }

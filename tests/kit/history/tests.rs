@@ -56,7 +56,14 @@ fn lease(number: u64, attempts: (u32, u32)) -> What {
 }
 
 fn seen(attempt: u32) -> What {
-    What::Seen { to: to(), route: Route::Primary, attempt, send_key: "key".to_owned(), body: 5, in_doubt: false }
+    What::Seen {
+        to: to(),
+        route: Route::Primary,
+        attempt,
+        send_key: "key".to_owned(),
+        body: 5,
+        in_doubt: false,
+    }
 }
 
 fn told(attempt: u32, told: Told) -> What {
