@@ -201,8 +201,12 @@ impl Scene {
 
     /// What the servers said of damage and of themselves.
     fn read_log(&self) {
+        let was_full = self.witness.facts().iter().any(|(_, fact)| matches!(fact, Fact::Full));
+        // What such an engine began is settled by the next life.
+        let may_stop = was_full && self.engine.stops_on_a_full_disk();
         for line in self.place.log().lines() {
-            if ["panicked", "damaged", "the box has stopped"].iter().any(|word| line.contains(word)) {
+            let has = |word| line.contains(word);
+            if has("panicked") || has("damaged") || (has("the box has stopped") && !may_stop) {
                 self.witness.saw(Fact::Trouble(format!("the log has: {line}")));
             }
         }
