@@ -201,9 +201,7 @@ impl Scene {
 
     /// What the servers said of damage and of themselves.
     fn read_log(&self) {
-        let was_full = self.witness.facts().iter().any(|(_, fact)| matches!(fact, Fact::Full));
-        // What such an engine began is settled by the next life.
-        let may_stop = was_full && self.engine.stops_on_a_full_disk();
+        let may_stop = self.may_have_stopped();
         for line in self.place.log().lines() {
             let has = |word| line.contains(word);
             if has("panicked") || has("damaged") || (has("the box has stopped") && !may_stop) {
