@@ -13,6 +13,8 @@ mod http;
 mod nats;
 mod postgres;
 mod redis;
+mod s3;
+mod sftp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,6 +58,8 @@ fn subjects() -> Vec<Box<dyn Subject>> {
     all.extend(nats::subjects());
     all.extend(postgres::subjects());
     all.extend(redis::subjects());
+    all.extend(s3::subjects());
+    all.extend(sftp::subjects());
     all
 }
 

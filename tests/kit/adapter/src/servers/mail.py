@@ -9,7 +9,7 @@ import sys
 
 from aiosmtpd.smtp import AuthResult, SMTP, LoginPassword
 
-port, folder, mode = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+port, folder, mode, bytes_max = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 
 class Handler:
@@ -61,7 +61,7 @@ def protocol():
     return SMTP(
         Handler(),
         hostname="localhost",
-        data_size_limit=700 * 1024,
+        data_size_limit=bytes_max,
         tls_context=context() if mode == "starttls" else None,
         require_starttls=mode == "starttls",
         auth_require_tls=False,
