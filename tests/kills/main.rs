@@ -29,6 +29,8 @@ mod nats;
 mod postgres;
 #[path = "../adapters/redis.rs"]
 mod redis_peer;
+#[path = "../adapters/s3.rs"]
+mod s3;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -78,18 +78,12 @@ pub(crate) async fn run(setup: &Setup, row: &Row) -> Result<Outcome, String> {
         downs: 0,
         doubts_seen: 0,
     };
-    let clients = Load::start(&scene.load);
-    for life in &plan {
-        scene.live(life).await?;
-        if scene.kills.is_multiple_of(TOLD_EVERY) {
-            let (accepted, seconds) = (scene.load.known().accounts.len(), begun.elapsed().as_secs_f64());
-            let (name, kills, downs) = (row.name, scene.kills, scene.downs);
-            println!(
-                "{seconds:>5.0} s  {name}: {kills} kills, {downs} of the destination, {accepted} messages"
-            );
-        }
-    }
-    let findings = scene.end(clients).await?;
+    let lived = scene.live_all(&plan, begun).await;
+    let findings = match lived {
+        Ok(findings) => findings,
+        Err(error) if setup.forget => return Err(error),
+        Err(error) => return Err(format!("{error}\n  kept: {}", scene.place.keep().display())),
+    };
     let kept = (findings.violations > 0 && !setup.forget).then(|| scene.place.keep().to_owned());
     Ok(Outcome {
         findings,
@@ -103,6 +97,22 @@ pub(crate) async fn run(setup: &Setup, row: &Row) -> Result<Outcome, String> {
 }
 
 impl Scene<'_> {
+    async fn live_all(&mut self, plan: &[Life], begun: Instant) -> Result<Findings, String> {
+        let clients = Load::start(&self.load);
+        for life in plan {
+            self.live(life).await?;
+            if self.kills.is_multiple_of(TOLD_EVERY) {
+                let (accepted, seconds) = (self.load.known().accounts.len(), begun.elapsed().as_secs_f64());
+                let Self { row, kills, downs, .. } = self;
+                println!(
+                    "{seconds:>5.0} s  {}: {kills} kills, {downs} of the destination, {accepted} messages",
+                    row.name
+                );
+            }
+        }
+        self.end(clients).await
+    }
+
     async fn serve(&mut self) -> Result<Server, String> {
         let started = self.place.start(&["--log", "warn"]).listening().await;
         let server = started.map_err(|ran| format!("the server did not start: {ran:?}"))?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::judge::Manner;
 use crate::load::PORT;
-use crate::{file, http_peer, nats, postgres, redis_peer};
+use crate::{file, http_peer, nats, postgres, redis_peer, s3};
 
 /// A destination, and what its adapter promises of it.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub(crate) const ALL: &[Row] = &[
         more: BY_ID,
     },
     Row { name: "file", of_kit: "file", class: "keyed", manner: Manner::Once, rate: 150, more: BY_ID },
+    Row { name: "s3", of_kit: "s3", class: "keyed", manner: Manner::Once, rate: 40, more: BY_ID },
     Row { name: "nats", of_kit: "nats", class: "keyed", manner: Manner::Once, rate: 150, more: &[] },
     Row { name: "redis", of_kit: "redis", class: "keyed", manner: Manner::Once, rate: 150, more: &[] },
     Row {
@@ -64,6 +65,7 @@ impl Row {
             nats::subjects(),
             postgres::subjects(),
             redis_peer::subjects(),
+            s3::subjects(),
         ];
         let found = all.into_iter().flatten().find(|subject| subject.name() == self.of_kit);
         found.ok_or_else(|| format!("the kit has no subject {:?}", self.of_kit))
