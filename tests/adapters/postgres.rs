@@ -133,6 +133,13 @@ impl Destination for Server {
         rows.iter().map(held).collect()
     }
 
+    async fn left_over(&self) -> Vec<String> {
+        let client = connect(self.port).await.unwrap();
+        let prepared =
+            client.query("SELECT gid FROM pg_prepared_xacts ORDER BY prepared", &[]).await.unwrap();
+        prepared.iter().map(|row| row.get(0)).collect()
+    }
+
     fn refused(&self) -> Option<Body> {
         Some(Body::from(REFUSED))
     }

@@ -148,7 +148,7 @@ fn sorted_out<'a>(
     let of: HashMap<Hash, Number> = good.map(|(number, account)| (account.body, *number)).collect();
     let mut there: HashMap<Number, Vec<&Copy>> = HashMap::new();
     for copy in held {
-        let named = copy.key.as_deref().and_then(|key| number_of(key.rsplit('/').next()?));
+        let named = copy.key.as_deref().and_then(named);
         match (of.get(&copy.body), named) {
             (None, Some(named)) => {
                 let what = match accounts.get(&named) {
@@ -169,6 +169,12 @@ fn sorted_out<'a>(
         }
     }
     there
+}
+
+/// Whose a send key or a name is. Some destinations keep only what stands behind the last dash of an id.
+fn named(key: &str) -> Option<Number> {
+    let id = key.rsplit('/').next()?;
+    number_of(id).or_else(|| Number::from_str_radix(id, 16).ok())
 }
 
 /// A good message that was accepted.
@@ -291,6 +297,15 @@ mod tests {
         let swapped = Copy { key: copy(2).key, ..copy(1) };
         let findings = judge(&accounts(&[TAKEN]), &[swapped], Manner::Once, done(1));
         assert_found(&findings, "under another key");
+    }
+
+    #[test]
+    fn send_keys_names_and_ends_of_names_tell_whose_they_are() {
+        let id = id_of(0x1_2f);
+        assert_eq!(named(&format!("box/orders/{id}")), Some(0x12f));
+        assert_eq!(named(&id), Some(0x12f));
+        assert_eq!(named("00000000012f"), Some(0x12f));
+        assert_eq!(named("another.json"), None);
     }
 
     #[test]

@@ -31,6 +31,8 @@ mod postgres;
 mod redis_peer;
 #[path = "../adapters/s3.rs"]
 mod s3;
+#[path = "../adapters/sftp.rs"]
+mod sftp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -82,9 +82,9 @@ impl Shape {
     pub(crate) fn draw(seed: u64, number: u64) -> Self {
         let mut random = of_message(seed, 2, number);
         // None is so short that another may have the same body.
-        let len = match random.random_range(0..200) {
+        let len = match random.random_range(0..400) {
             0 => random.random_range(256 * 1024..=600 * 1024),
-            1..5 => random.random_range(16 * 1024..=128 * 1024),
+            1..6 => random.random_range(16 * 1024..=128 * 1024),
             _ => random.random_range(16..=4096),
         };
         Self { len, is_bad: random.random_bool(0.01) }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use pillarbox_adapter_kit::{Destination, Subject};
+use pillarbox_adapter_kit::{Destination, Fault, Proxy, Subject};
 use pillarbox_store::Body;
 use pillarbox_tests::server::{Place, Server};
 use pillarbox_tests::wait::LOOK;
@@ -25,6 +25,10 @@ const END_MAX: Duration = Duration::from_secs(240);
 const ASKED_EVERY: u32 = 5;
 /// It is told this often how far it is.
 const TOLD_EVERY: u32 = 20;
+
+/// What goes over a connection is held up, each way: most attempts are on their way then, or on their way back, when a
+/// kill comes.
+const HELD_UP: Fault = Fault::Delay { pause: Duration::from_millis(4), piece: 64 * 1024 };
 
 /// What a subject came to.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ struct Scene<'a> {
     row: &'a Row,
     place: Place,
     destination: Box<dyn Destination>,
+    /// In front of the destination, where it is reached by connections.
+    proxy: Option<Proxy>,
     /// The destination was killed and not started again.
     is_down: bool,
     load: Arc<Load>,
@@ -62,7 +68,12 @@ pub(crate) async fn run(setup: &Setup, row: &Row) -> Result<Outcome, String> {
     let begun = Instant::now();
     let subject: Box<dyn Subject> = row.subject()?;
     let destination = subject.start().await;
-    let settings = destination.settings(destination.port().unwrap_or(0));
+    let proxy = match destination.port() {
+        Some(port) => Some(Proxy::start(port).await),
+        None => None,
+    };
+    proxy.iter().for_each(|proxy| proxy.set(HELD_UP));
+    let settings = destination.settings(proxy.as_ref().map_or(0, |proxy| proxy.port));
     let config = row.config(setup.engine.text(), subject.kind().describe().kind, &settings)?;
     let refused = destination.refused().as_ref().map(Body::to_bytes);
     let refused = refused.transpose().map_err(|error| format!("the body that is refused: {error}"))?;
@@ -72,6 +83,7 @@ pub(crate) async fn run(setup: &Setup, row: &Row) -> Result<Outcome, String> {
         row,
         place: Place::new(&setup.server, &config),
         destination,
+        proxy,
         is_down: false,
         load: Arc::new(Load::new(setup.seed, row.rate, refused)),
         kills: 0,
@@ -188,6 +200,7 @@ impl Scene<'_> {
     /// Sees everything through and holds it against what the destination has.
     async fn end(&mut self, clients: JoinSet<()>) -> Result<Findings, String> {
         self.load.end();
+        self.proxy.iter().for_each(|proxy| proxy.set(Fault::Pass));
         let server = self.serve().await?;
         let deadline = Instant::now() + END_MAX;
         if timeout(END_MAX, clients.join_all()).await.is_err() {

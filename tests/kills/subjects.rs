@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::judge::Manner;
 use crate::load::PORT;
-use crate::{file, http_peer, nats, postgres, redis_peer, s3};
+use crate::{file, http_peer, nats, postgres, redis_peer, s3, sftp};
 
 /// A destination, and what its adapter promises of it.
 #[derive(Debug)]
@@ -33,25 +33,26 @@ const BY_ID: &[(&str, &str)] = &[("name", "{message_id}")];
 
 /// All of them.
 pub(crate) const ALL: &[Row] = &[
-    Row { name: "postgres", of_kit: "postgres", class: "ledger", manner: Manner::Once, rate: 150, more: &[] },
+    Row { name: "postgres", of_kit: "postgres", class: "ledger", manner: Manner::Once, rate: 250, more: &[] },
     Row {
         name: "file-two-phase",
         of_kit: "file, two_phase",
         class: "two-phase",
         manner: Manner::Once,
-        rate: 150,
+        rate: 250,
         more: BY_ID,
     },
-    Row { name: "file", of_kit: "file", class: "keyed", manner: Manner::Once, rate: 150, more: BY_ID },
-    Row { name: "s3", of_kit: "s3", class: "keyed", manner: Manner::Once, rate: 40, more: BY_ID },
-    Row { name: "nats", of_kit: "nats", class: "keyed", manner: Manner::Once, rate: 150, more: &[] },
-    Row { name: "redis", of_kit: "redis", class: "keyed", manner: Manner::Once, rate: 150, more: &[] },
+    Row { name: "file", of_kit: "file", class: "keyed", manner: Manner::Once, rate: 250, more: BY_ID },
+    Row { name: "s3", of_kit: "s3", class: "keyed", manner: Manner::Once, rate: 60, more: BY_ID },
+    Row { name: "sftp", of_kit: "sftp", class: "keyed", manner: Manner::Once, rate: 150, more: BY_ID },
+    Row { name: "nats", of_kit: "nats", class: "keyed", manner: Manner::Once, rate: 250, more: &[] },
+    Row { name: "redis", of_kit: "redis", class: "keyed", manner: Manner::Once, rate: 250, more: &[] },
     Row {
         name: "http",
         of_kit: "http",
         class: "at-least-once",
         manner: Manner::Labelled,
-        rate: 150,
+        rate: 250,
         more: &[],
     },
 ];
@@ -66,6 +67,7 @@ impl Row {
             postgres::subjects(),
             redis_peer::subjects(),
             s3::subjects(),
+            sftp::subjects(),
         ];
         let found = all.into_iter().flatten().find(|subject| subject.name() == self.of_kit);
         found.ok_or_else(|| format!("the kit has no subject {:?}", self.of_kit))
