@@ -266,7 +266,7 @@ mod tests {
             judge(&accounts(&[TAKEN]), &[copy(1), again.clone(), again.clone()], Manner::Labelled, done(1));
         assert_eq!((fine.violations, fine.labelled, fine.unlabelled), (0, 2, 0), "{fine:?}");
         // The first attempt need not have arrived.
-        let fine = judge(&accounts(&[TAKEN]), &[again.clone()], Manner::Labelled, done(1));
+        let fine = judge(&accounts(&[TAKEN]), std::slice::from_ref(&again), Manner::Labelled, done(1));
         assert_eq!(fine.violations, 0, "{fine:?}");
         let findings = judge(&accounts(&[TAKEN]), &[copy(1), again, copy(1)], Manner::Labelled, done(1));
         assert_found(&findings, "came again as if for the first time");
