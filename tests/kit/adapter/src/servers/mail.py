@@ -28,7 +28,8 @@ class Handler:
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
-        if b"refuse-me" in envelope.content:
+        # As it is, or in base64.
+        if b"refuse-me" in envelope.content or b"cmVmdXNlLW1l" in envelope.content:
             return "554 5.7.1 this is spam"
         if b"later-me" in envelope.content:
             return "452 4.3.1 the disk is full"

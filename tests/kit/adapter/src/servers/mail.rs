@@ -21,6 +21,9 @@ pub struct MailServer {
 }
 
 impl MailServer {
+    /// A body that it refuses for good, however that is encoded.
+    pub const REFUSED: &[u8] = b"refuse-me";
+
     /// Starts a server that takes mails of 700 KiB: `plain`, `login` (the same for those who log in), `starttls` or
     /// `smtps`.
     pub async fn start(mode: &'static str) -> Self {

@@ -39,7 +39,7 @@ impl Mosquitto {
         let config = format!(
             "user root\npersistence true\npersistence_location {}/\nautosave_on_changes true\nautosave_interval 1\n\
              allow_anonymous false\npassword_file {}\nacl_file {}\nmax_packet_size {packet_bytes_max}\n\
-             max_queued_messages 0\nmax_queued_bytes 0\n\
+             max_queued_messages 0\nmax_inflight_messages 0\n\
              listener {port} 127.0.0.1\nlistener {tls_port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n",
             folder.path().display(),
             path("passwords"),
