@@ -19,6 +19,8 @@ mod subjects;
 mod table;
 
 // The destinations are those against which `cargo xtask kit` runs the adapters.
+#[path = "../adapters/amqp.rs"]
+mod amqp;
 #[path = "../adapters/file.rs"]
 mod file;
 #[path = "../adapters/http.rs"]

@@ -77,7 +77,7 @@ pub(crate) async fn run(setup: &Setup, row: &Row) -> Result<Outcome, String> {
     let config = row.config(setup.engine.text(), subject.kind().describe().kind, &settings)?;
     let refused = destination.refused().as_ref().map(Body::to_bytes);
     let refused = refused.transpose().map_err(|error| format!("the body that is refused: {error}"))?;
-    let plan = lives(setup.seed, setup.kills, destination.restarts());
+    let plan = lives(setup.seed, setup.kills, row.is_killed && destination.restarts());
     let mut scene = Scene {
         setup,
         row,

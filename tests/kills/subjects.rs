@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::judge::Manner;
 use crate::load::PORT;
-use crate::{file, http_peer, nats, postgres, redis_peer, s3, sftp};
+use crate::{amqp, file, http_peer, nats, postgres, redis_peer, s3, sftp};
 
 /// A destination, and what its adapter promises of it.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) manner: Manner,
     /// How much is submitted a second while the server runs: about as much as the destination takes.
     pub(crate) rate: u32,
+    /// It is killed as well, where the kit knows how. One that takes half a minute to come back is not.
+    pub(crate) is_killed: bool,
     /// Settings beside those of the kit.
     more: &'static [(&'static str, &'static str)],
 }
@@ -33,26 +35,85 @@ const BY_ID: &[(&str, &str)] = &[("name", "{message_id}")];
 
 /// All of them.
 pub(crate) const ALL: &[Row] = &[
-    Row { name: "postgres", of_kit: "postgres", class: "ledger", manner: Manner::Once, rate: 250, more: &[] },
+    Row {
+        name: "postgres",
+        of_kit: "postgres",
+        class: "ledger",
+        manner: Manner::Once,
+        rate: 250,
+        is_killed: true,
+        more: &[],
+    },
     Row {
         name: "file-two-phase",
         of_kit: "file, two_phase",
         class: "two-phase",
         manner: Manner::Once,
         rate: 250,
+        is_killed: true,
         more: BY_ID,
     },
-    Row { name: "file", of_kit: "file", class: "keyed", manner: Manner::Once, rate: 250, more: BY_ID },
-    Row { name: "s3", of_kit: "s3", class: "keyed", manner: Manner::Once, rate: 60, more: BY_ID },
-    Row { name: "sftp", of_kit: "sftp", class: "keyed", manner: Manner::Once, rate: 150, more: BY_ID },
-    Row { name: "nats", of_kit: "nats", class: "keyed", manner: Manner::Once, rate: 250, more: &[] },
-    Row { name: "redis", of_kit: "redis", class: "keyed", manner: Manner::Once, rate: 250, more: &[] },
+    Row {
+        name: "file",
+        of_kit: "file",
+        class: "keyed",
+        manner: Manner::Once,
+        rate: 250,
+        is_killed: true,
+        more: BY_ID,
+    },
+    Row {
+        name: "s3",
+        of_kit: "s3",
+        class: "keyed",
+        manner: Manner::Once,
+        rate: 60,
+        is_killed: true,
+        more: BY_ID,
+    },
+    Row {
+        name: "sftp",
+        of_kit: "sftp",
+        class: "keyed",
+        manner: Manner::Once,
+        rate: 150,
+        is_killed: true,
+        more: BY_ID,
+    },
+    Row {
+        name: "nats",
+        of_kit: "nats",
+        class: "keyed",
+        manner: Manner::Once,
+        rate: 250,
+        is_killed: true,
+        more: &[],
+    },
+    Row {
+        name: "redis",
+        of_kit: "redis",
+        class: "keyed",
+        manner: Manner::Once,
+        rate: 250,
+        is_killed: true,
+        more: &[],
+    },
     Row {
         name: "http",
         of_kit: "http",
         class: "at-least-once",
         manner: Manner::Labelled,
         rate: 250,
+        is_killed: true,
+        more: &[],
+    },
+    Row {
+        name: "amqp",
+        of_kit: "amqp",
+        class: "at-least-once",
+        manner: Manner::Labelled,
+        rate: 250,
+        is_killed: false,
         more: &[],
     },
 ];
@@ -61,6 +122,7 @@ impl Row {
     /// The subject of the kit.
     pub(crate) fn subject(&self) -> Result<Box<dyn Subject>, String> {
         let all = [
+            amqp::subjects(),
             file::subjects(),
             http_peer::subjects(),
             nats::subjects(),
