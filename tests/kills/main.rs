@@ -14,6 +14,7 @@
 mod judge;
 mod load;
 mod plan;
+mod reader;
 mod round;
 mod subjects;
 mod table;
@@ -63,7 +64,8 @@ pub(crate) struct Setup {
     /// The engine of the box
     #[arg(long, value_enum, default_value_t = Engine::Journal)]
     engine: Engine,
-    /// Judge every destination as if it may have each message once only: those that may repeat must be found
+    /// Judge every destination as if it took each message once only, files that somebody takes away included: those that
+    /// do not must be found
     #[arg(long)]
     once: bool,
     /// Keep nothing of a run that fails

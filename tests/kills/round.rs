@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::judge::{Copy, Findings, Manner, Said, judge};
 use crate::load::Load;
 use crate::plan::{Down, Life, lives};
+use crate::reader::Reader;
 use crate::subjects::Row;
 use crate::{Engine, Setup};
 
@@ -55,6 +56,8 @@ struct Scene<'a> {
     destination: Box<dyn Destination>,
     /// In front of the destination, where it is reached by connections.
     proxy: Option<Proxy>,
+    /// Who takes away what comes to its folder.
+    reader: Option<Reader>,
     /// The destination was killed and not started again.
     is_down: bool,
     load: Arc<Load>,
@@ -74,6 +77,9 @@ pub(crate) async fn run(setup: &Setup, row: &Row) -> Result<Outcome, String> {
     };
     proxy.iter().for_each(|proxy| proxy.set(HELD_UP));
     let settings = destination.settings(proxy.as_ref().map_or(0, |proxy| proxy.port));
+    let folder = settings.get("folder").and_then(Value::as_str).filter(|_| row.is_emptied || setup.once);
+    let reader = folder.map(|folder| Reader::start(folder.as_ref())).transpose();
+    let reader = reader.map_err(|error| format!("the folder: {error}"))?;
     let config = row.config(setup.engine.text(), subject.kind().describe().kind, &settings)?;
     let refused = destination.refused().as_ref().map(Body::to_bytes);
     let refused = refused.transpose().map_err(|error| format!("the body that is refused: {error}"))?;
@@ -84,6 +90,7 @@ pub(crate) async fn run(setup: &Setup, row: &Row) -> Result<Outcome, String> {
         place: Place::new(&setup.server, &config),
         destination,
         proxy,
+        reader,
         is_down: false,
         load: Arc::new(Load::new(setup.seed, row.rate, refused)),
         kills: 0,
@@ -215,7 +222,11 @@ impl Scene<'_> {
         server.end().await;
         let known = self.load.known();
         let manner = if self.setup.once { Manner::Once } else { self.row.manner };
-        let held: Vec<Copy> = self.destination.held().await.iter().map(Copy::from).collect();
+        let mut held: Vec<Copy> = self.destination.held().await.iter().map(Copy::from).collect();
+        if let Some(reader) = self.reader.take() {
+            // The rest of the folder is taken as well.
+            held = reader.end().await.map_err(|error| format!("the folder: {error}"))?;
+        }
         let mut findings = judge(&known.accounts, &held, manner, said);
         let doubts = self.doubts().await?;
         if doubts > 0 {

@@ -26,6 +26,9 @@ pub(crate) struct Row {
     pub(crate) rate: u32,
     /// It is killed as well, where the kit knows how. One that takes half a minute to come back is not.
     pub(crate) is_killed: bool,
+    /// Somebody takes away what comes to its folder, as soon as it is there: a second one is seen though it has the name
+    /// of the first.
+    pub(crate) is_emptied: bool,
     /// Settings beside those of the kit.
     more: &'static [(&'static str, &'static str)],
 }
@@ -42,6 +45,7 @@ pub(crate) const ALL: &[Row] = &[
         manner: Manner::Once,
         rate: 250,
         is_killed: true,
+        is_emptied: false,
         more: &[],
     },
     Row {
@@ -49,8 +53,9 @@ pub(crate) const ALL: &[Row] = &[
         of_kit: "file, two_phase",
         class: "two-phase",
         manner: Manner::Once,
-        rate: 250,
+        rate: 600,
         is_killed: true,
+        is_emptied: true,
         more: BY_ID,
     },
     Row {
@@ -58,8 +63,9 @@ pub(crate) const ALL: &[Row] = &[
         of_kit: "file",
         class: "keyed",
         manner: Manner::Once,
-        rate: 250,
+        rate: 600,
         is_killed: true,
+        is_emptied: false,
         more: BY_ID,
     },
     Row {
@@ -69,6 +75,7 @@ pub(crate) const ALL: &[Row] = &[
         manner: Manner::Once,
         rate: 60,
         is_killed: true,
+        is_emptied: false,
         more: BY_ID,
     },
     Row {
@@ -78,6 +85,7 @@ pub(crate) const ALL: &[Row] = &[
         manner: Manner::Once,
         rate: 150,
         is_killed: true,
+        is_emptied: false,
         more: BY_ID,
     },
     Row {
@@ -87,6 +95,7 @@ pub(crate) const ALL: &[Row] = &[
         manner: Manner::Once,
         rate: 250,
         is_killed: true,
+        is_emptied: false,
         more: &[],
     },
     Row {
@@ -96,6 +105,7 @@ pub(crate) const ALL: &[Row] = &[
         manner: Manner::Once,
         rate: 250,
         is_killed: true,
+        is_emptied: false,
         more: &[],
     },
     Row {
@@ -105,6 +115,7 @@ pub(crate) const ALL: &[Row] = &[
         manner: Manner::Labelled,
         rate: 250,
         is_killed: true,
+        is_emptied: false,
         more: &[],
     },
     Row {
@@ -114,6 +125,7 @@ pub(crate) const ALL: &[Row] = &[
         manner: Manner::Labelled,
         rate: 250,
         is_killed: false,
+        is_emptied: false,
         more: &[],
     },
 ];

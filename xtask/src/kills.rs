@@ -20,8 +20,8 @@ pub(crate) struct Args {
     /// The engine of the box. On `memory` losses must be found, and nothing is written down
     #[arg(long, default_value = "journal")]
     engine: String,
-    /// Judge every destination as if it may have each message once only: those that may repeat must be found, and
-    /// nothing is written down
+    /// Judge every destination as if it took each message once only, files that somebody takes away included: those that
+    /// do not must be found, and nothing is written down
     #[arg(long)]
     once: bool,
 }
