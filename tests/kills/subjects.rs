@@ -49,6 +49,16 @@ pub(crate) const ALL: &[Row] = &[
         more: &[],
     },
     Row {
+        name: "postgres-two-phase",
+        of_kit: "postgres, two_phase",
+        class: "two-phase",
+        manner: Manner::Once,
+        rate: 250,
+        is_killed: true,
+        is_emptied: false,
+        more: &[],
+    },
+    Row {
         name: "file-two-phase",
         of_kit: "file, two_phase",
         class: "two-phase",
