@@ -53,7 +53,7 @@ pub(crate) const ALL: &[Row] = &[
         of_kit: "postgres, two_phase",
         class: "two-phase",
         manner: Manner::Once,
-        rate: 250,
+        rate: 120,
         is_killed: true,
         is_emptied: false,
         more: &[],
