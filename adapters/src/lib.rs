@@ -62,5 +62,5 @@ pub mod smtp;
 
 #[cfg(test)]
 #[cfg(feature = "address")]
-use pillarbox_adapter_kit::{peer, proxy};
+use pillarbox_adapter_kit::{peer, proxy, servers};
 pub use registry::{Registry, RouteError, UnknownKind, registry};

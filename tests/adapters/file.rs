@@ -85,6 +85,13 @@ impl Destination for Folder {
         }
         held
     }
+
+    async fn left_over(&self) -> Vec<String> {
+        let names = fs::read_dir(self.at.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // In the other modes a crash may leave a file under a hidden name, which is nobody's.
+        names.filter(|name| self.mode == Mode::TwoPhase && name.starts_with('.')).collect()
+    }
 }
 
 /// The messages of a file. What follows the last separator is being written.

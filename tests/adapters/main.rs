@@ -7,12 +7,17 @@
     reason = "a destination that cannot be started or looked into ends the run"
 )]
 
+mod amqp;
 mod exec;
 mod file;
 mod http;
+mod mqtt;
 mod nats;
 mod postgres;
 mod redis;
+mod s3;
+mod sftp;
+mod smtp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,12 +55,17 @@ struct Args {
 /// Every subject. A new adapter is a file of this folder and a line here.
 fn subjects() -> Vec<Box<dyn Subject>> {
     let mut all: Vec<Box<dyn Subject>> = Vec::new();
+    all.extend(amqp::subjects());
     all.extend(exec::subjects());
     all.extend(file::subjects());
     all.extend(http::subjects());
+    all.extend(mqtt::subjects());
     all.extend(nats::subjects());
     all.extend(postgres::subjects());
     all.extend(redis::subjects());
+    all.extend(s3::subjects());
+    all.extend(sftp::subjects());
+    all.extend(smtp::subjects());
     all
 }
 

@@ -1,4 +1,4 @@
-//! A PostgreSQL server with a table and a ledger.
+//! PostgreSQL servers: with a ledger, and with transactions that are held prepared.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -22,16 +22,18 @@ CREATE TABLE pillarbox_sent (key text PRIMARY KEY, at timestamptz NOT NULL DEFAU
 CREATE TABLE orders (number bigserial, key text, attempt int, body bytea CHECK (body <> 'refuse me'));";
 
 pub(crate) fn subjects() -> Vec<Box<dyn Subject>> {
-    vec![Box::new(Database)]
+    vec![Box::new(Database { two_phase: false }), Box::new(Database { two_phase: true })]
 }
 
 #[derive(Debug)]
-struct Database;
+struct Database {
+    two_phase: bool,
+}
 
 #[async_trait(?Send)]
 impl Subject for Database {
-    fn name(&self) -> &'static str {
-        "postgres"
+    fn name(&self) -> &str {
+        if self.two_phase { "postgres, two_phase" } else { "postgres" }
     }
 
     fn kind(&self) -> Arc<dyn AdapterKind> {
@@ -64,10 +66,12 @@ impl Subject for Database {
                 "fsync=off",
                 "-c",
                 "shared_buffers=16MB",
+                "-c",
+                "max_prepared_transactions=64",
             ]);
             command
         });
-        let mut server = Server { peer, port, folder };
+        let mut server = Server { peer, port, folder, two_phase: self.two_phase };
         server.ready().await;
         connect(port).await.unwrap().batch_execute(TABLES).await.unwrap();
         Box::new(server)
@@ -79,6 +83,7 @@ struct Server {
     peer: Peer,
     port: u16,
     folder: TempDir,
+    two_phase: bool,
 }
 
 impl Server {
@@ -118,6 +123,7 @@ impl Destination for Server {
             .with("tls", false)
             .with("statement", "INSERT INTO orders (key, attempt, body) VALUES ($1, $2, $3)")
             .with("parameters", json!(["send_key", "attempt", "body"]))
+            .with("two_phase", self.two_phase)
             .with("body_bytes_max", 4 * 1024 * 1024)
             .with("connect_timeout", "1s")
             .with("timeout", "1s")
@@ -131,6 +137,13 @@ impl Destination for Server {
             Held::new(body).key(key).attempt(attempt.try_into().unwrap())
         };
         rows.iter().map(held).collect()
+    }
+
+    async fn left_over(&self) -> Vec<String> {
+        let client = connect(self.port).await.unwrap();
+        let prepared =
+            client.query("SELECT gid FROM pg_prepared_xacts ORDER BY prepared", &[]).await.unwrap();
+        prepared.iter().map(|row| row.get(0)).collect()
     }
 
     fn refused(&self) -> Option<Body> {

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a failed test shows every round")]
 
 mod chaos;
+mod kills;
 mod mount;
 
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ mod damage;
 mod error;
 mod fuzz;
 mod instructions;
+mod kills;
 mod kit;
 mod mutants;
 mod powercut;
@@ -47,6 +48,8 @@ enum Command {
     Powercut(powercut::Args),
     /// Kill, stop and starve a real server under load and look at what becomes of every message
     Chaos(chaos::Args),
+    /// Kill a real server and its destination, again and again, and look at what the destination really holds
+    Kills(kills::Args),
     /// Simulate the whole system on one thread in virtual time, seed by seed
     Sim(sim::Args),
     /// Damage boxes at random, then open, check and salvage each
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args, &workspace),
         Command::Powercut(args) => powercut::run(args, &workspace),
         Command::Chaos(args) => chaos::run(args, &workspace),
+        Command::Kills(args) => kills::run(args, &workspace),
         Command::Sim(args) => sim::run(args, &workspace),
         Command::Damage(args) => damage::run(args, &workspace),
         Command::Kit(args) => kit::run(args, &workspace),

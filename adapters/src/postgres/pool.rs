@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pillarbox_runtime::adapter::SendError;
 use rustls::ClientConfig;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
@@ -19,15 +19,17 @@ pub(super) struct Pool {
     settings: PostgresSettings,
     login: Config,
     tls: Option<Arc<ClientConfig>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    /// For ending what is prepared. Those who wait for its locks may have all the others.
+    endings: Arc<Semaphore>,
     idle: Mutex<Vec<Session>>,
 }
 
 /// A session in use. Unless it is given back, it is closed.
-pub(super) struct Lent<'a> {
+pub(super) struct Lent {
     pub(super) session: Session,
-    pool: &'a Pool,
-    _turn: SemaphorePermit<'a>,
+    pool: Arc<Pool>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Pool {
@@ -35,7 +37,7 @@ impl Pool {
     ///
     /// # Errors
     /// Temporary: they cannot be read.
-    pub(super) fn new(settings: PostgresSettings) -> Result<Self, SendError> {
+    pub(super) fn new(settings: PostgresSettings) -> Result<Arc<Self>, SendError> {
         let mut login = Config::new();
         // TLS is set up before the protocol begins, which knows nothing of it.
         login.user(&settings.user).dbname(&settings.address.path).ssl_mode(SslMode::Disable);
@@ -46,16 +48,30 @@ impl Pool {
             login.password(password);
         }
         let tls = settings.tls.then(|| tls::client_config(Some(&settings.trust))).transpose()?.map(Arc::new);
-        let turns = Semaphore::new(settings.connections_max);
-        Ok(Self { settings, login, tls, turns, idle: Mutex::default() })
+        let endings = usize::from(settings.is_two_phase());
+        let turns = Arc::new(Semaphore::new(settings.connections_max - endings));
+        let endings = Arc::new(Semaphore::new(endings));
+        Ok(Arc::new(Self { settings, login, tls, turns, endings, idle: Mutex::default() }))
     }
 
     /// A session that is open.
     ///
     /// # Errors
     /// Temporary: there is none, and none can be had.
-    pub(super) async fn lend(&self) -> Result<Lent<'_>, SendError> {
-        let turn = self.turns.acquire().await;
+    pub(super) async fn lend(self: &Arc<Self>) -> Result<Lent, SendError> {
+        self.lend_of(&self.turns).await
+    }
+
+    /// The session that is kept for ending what is prepared.
+    ///
+    /// # Errors
+    /// As [`Self::lend`].
+    pub(super) async fn lend_for_an_end(self: &Arc<Self>) -> Result<Lent, SendError> {
+        self.lend_of(&self.endings).await
+    }
+
+    async fn lend_of(self: &Arc<Self>, turns: &Arc<Semaphore>) -> Result<Lent, SendError> {
+        let turn = Arc::clone(turns).acquire_owned().await;
         let turn = turn.map_err(|error| SendError::temporary("the adapter is closed").caused_by(error))?;
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,11 +87,11 @@ impl Pool {
                 within(self.settings.connect_timeout, &self.settings.address, connecting).await?
             }
         };
-        Ok(Lent { session, pool: self, _turn: turn })
+        Ok(Lent { session, pool: Arc::clone(self), _turn: turn })
     }
 }
 
-impl Lent<'_> {
+impl Lent {
     /// Keeps the session, in which there is no transaction, for the next who needs one.
     pub(super) fn give_back(self) {
         self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.session);

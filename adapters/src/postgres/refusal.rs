@@ -1,5 +1,7 @@
 //! What an error of the server's means for a delivery.
 
+use std::time::Duration;
+
 use pillarbox_runtime::adapter::SendError;
 use tokio_postgres::Error;
 
@@ -42,4 +44,9 @@ impl Refusal {
     pub(super) fn of_all(error: SendError) -> Self {
         Self { error, is_one_messages: false }
     }
+}
+
+/// The server has not ended a transaction within this time.
+pub(super) fn too_late(address: &Address, span: Duration) -> SendError {
+    SendError::temporary(format!("{address}: no end of the transaction within {span:?} (setting timeout)"))
 }

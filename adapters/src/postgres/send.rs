@@ -1,15 +1,18 @@
 //! Executes statements for messages.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use pillarbox_runtime::adapter::{BatchSender, ErrorClass, Outgoing, SendError, Transport, TransportInfo};
+use pillarbox_runtime::adapter::{
+    BatchSender, ErrorClass, Outgoing, Reconciled, SendError, Transport, TransportInfo,
+};
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use super::info;
 use super::pool::Pool;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, too_late};
 use super::session::Row;
 use super::settings::PostgresSettings;
 use crate::on_thread::on_thread;
@@ -19,7 +22,7 @@ use crate::parcel::Parcel;
 pub(super) struct PostgresSender {
     settings: PostgresSettings,
     types: Vec<Type>,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 impl PostgresSender {
@@ -31,7 +34,7 @@ impl PostgresSender {
         let read = settings.clone();
         let pool = on_thread(move || Pool::new(read)).await?;
         let lent = pool.lend().await?;
-        let types = lent.session.types().to_vec();
+        let types = lent.session.statement(&settings).await?.params().to_vec();
         lent.give_back();
         Ok(Self { settings, types, pool })
     }
@@ -39,23 +42,34 @@ impl PostgresSender {
     /// Executes the statement for each message, all in one transaction where the server takes them all; else each in
     /// one of its own.
     pub(super) async fn deliver(&self, parcels: &[Parcel<'_>]) -> Vec<Result<(), SendError>> {
-        let rows: Vec<Result<Row, SendError>> = parcels.iter().map(|parcel| self.row(parcel)).collect();
+        let rows: Vec<Result<Row, SendError>> =
+            parcels.iter().map(|parcel| row(&self.settings, &self.types, parcel)).collect();
         let good: Vec<&Row> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut outcomes = self.attempt_all(&good).await.into_iter();
         let missing = || Err(SendError::temporary("the batch has no outcome for this message"));
         rows.into_iter().map(|row| row.and_then(|_sent| outcomes.next().unwrap_or_else(missing))).collect()
     }
 
-    fn row(&self, parcel: &Parcel<'_>) -> Result<Row, SendError> {
-        let (length, most) = (parcel.body.len(), self.settings.body_bytes_max);
-        if length > most {
-            return Err(SendError::permanent(format!(
-                "the message's body has {length} bytes, more than {most} (setting body_bytes_max)"
-            )));
-        }
-        let values = self.settings.parameters.iter().zip(&self.types);
-        let values = values.map(|(parameter, wanted)| parameter.of(parcel, wanted));
-        Ok(Row { send_key: parcel.send_key.to_owned(), values: values.collect::<Result<_, _>>()? })
+    /// Asks the ledger for a message.
+    ///
+    /// # Errors
+    /// Temporary: it did not say.
+    pub(super) async fn ask(&self, send_key: &str) -> Result<Reconciled, SendError> {
+        let (address, span) = (&self.settings.address, self.settings.timeout);
+        let lent = self.pool.lend().await?;
+        let Ok(told) = timeout(span, lent.session.has(send_key)).await else {
+            return Err(too_late(address, span));
+        };
+        let told = told.map_err(|error| {
+            SendError::temporary(format!("{address}: the ledger does not say what it has")).caused_by(error)
+        })?;
+        lent.give_back();
+        Ok(match told {
+            Some(true) => Reconciled::Landed,
+            // Whoever was about to record it has ended.
+            Some(false) => Reconciled::NotLanded,
+            None => Reconciled::Unknown,
+        })
     }
 
     /// One outcome for each row.
@@ -89,23 +103,42 @@ impl PostgresSender {
     async fn attempt(&self, rows: &[&Row]) -> Result<(), Refusal> {
         let address = &self.settings.address;
         let lent = self.pool.lend().await.map_err(Refusal::of_all)?;
+        let statement = lent.session.statement(&self.settings).await.map_err(Refusal::of_all)?;
         let work = async {
-            let done = lent.session.transact(rows).await;
+            let done = lent.session.transact(statement, rows).await;
             // Where the server has refused something, the session is as good as new after this.
             let failed = done.as_ref().err().is_some_and(|error| error.as_db_error().is_some());
             let reusable = if failed { lent.session.roll_back().await.is_ok() } else { done.is_ok() };
             (done, reusable)
         };
         let Ok((done, reusable)) = timeout(self.settings.timeout, work).await else {
-            let span = self.settings.timeout;
-            let text = format!("{address}: no end of the transaction within {span:?} (setting timeout)");
-            return Err(Refusal::of_all(SendError::temporary(text)));
+            return Err(Refusal::of_all(too_late(address, self.settings.timeout)));
         };
         if reusable {
             lent.give_back();
         }
         done.map_err(|error| Refusal::of(address, error))
     }
+}
+
+/// A message as the statement wants it, whose parameters have these types.
+///
+/// # Errors
+/// Permanent: it cannot be made one.
+pub(super) fn row(
+    settings: &PostgresSettings,
+    types: &[Type],
+    parcel: &Parcel<'_>,
+) -> Result<Row, SendError> {
+    let (length, most) = (parcel.body.len(), settings.body_bytes_max);
+    if length > most {
+        return Err(SendError::permanent(format!(
+            "the message's body has {length} bytes, more than {most} (setting body_bytes_max)"
+        )));
+    }
+    let values = settings.parameters.iter().zip(types);
+    let values = values.map(|(parameter, wanted)| parameter.of(parcel, wanted));
+    Ok(Row { send_key: parcel.send_key.to_owned(), values: values.collect::<Result<_, _>>()? })
 }
 
 /// The same failure for another message.
@@ -141,5 +174,9 @@ impl BatchSender for PostgresSender {
     async fn send_batch(&self, messages: &[Outgoing]) -> Vec<Result<(), SendError>> {
         let parcels: Vec<Parcel<'_>> = messages.iter().map(Parcel::from).collect();
         self.deliver(&parcels).await
+    }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.ask(message.send_key()).await
     }
 }

@@ -34,8 +34,8 @@ pub(super) struct PostgresSettings {
     pub(super) trust: Trust,
     pub(super) statement: String,
     pub(super) parameters: Vec<Parameter>,
-    /// The ledger's table, quoted.
-    pub(super) ledger: String,
+    /// The ledger's table, quoted; none in two phases.
+    pub(super) ledger: Option<String>,
     pub(super) batch_max: usize,
     pub(super) connections_max: usize,
     pub(super) body_bytes_max: u64,
@@ -56,6 +56,7 @@ struct Written {
     #[serde(default)]
     parameters: Vec<String>,
     ledger: Option<String>,
+    two_phase: Option<bool>,
     batch_max: Option<usize>,
     connections_max: Option<usize>,
     body_bytes_max: Option<u64>,
@@ -84,10 +85,14 @@ impl PostgresSettings {
         );
         let statement = problems.take("statement", statement(written.statement));
         let parameters = parameters(&written.parameters, &mut problems);
-        let ledger = problems.take("ledger", table(written.ledger.as_deref().unwrap_or("pillarbox_sent")));
+        let two_phase = written.two_phase.unwrap_or(false);
+        let ledger = problems.take("ledger", ledger(written.ledger.as_deref(), two_phase));
         let batch_max = problems.take("batch_max", number(written.batch_max.unwrap_or(100), BATCH_LIMIT));
         let connections = number(written.connections_max.unwrap_or(4), CONNECTIONS_LIMIT);
         let connections_max = problems.take("connections_max", connections);
+        if two_phase && connections_max == Some(1) {
+            problems.add("connections_max", "two_phase needs 2: one is kept for ending what is prepared");
+        }
         let body_bytes_max = problems.take("body_bytes_max", body_bytes(written.body_bytes_max));
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "10s"));
@@ -111,6 +116,11 @@ impl PostgresSettings {
         })();
         problems.finish(checked)
     }
+
+    /// Whether messages are prepared there and decided in the box.
+    pub(super) const fn is_two_phase(&self) -> bool {
+        self.ledger.is_none()
+    }
 }
 
 fn address(written: Option<&str>) -> Result<Address, String> {
@@ -133,6 +143,15 @@ fn statement(written: Option<String>) -> Result<String, String> {
         return Ok(statement);
     }
     Err(format!("it begins with none of {}; {hint}", VERBS.join(", ")))
+}
+
+/// The ledger's table; none in two phases.
+fn ledger(written: Option<&str>, two_phase: bool) -> Result<Option<String>, String> {
+    match (written, two_phase) {
+        (Some(_), true) => Err("with two_phase there is none; remove one of the two".to_owned()),
+        (None, true) => Ok(None),
+        (written, false) => table(written.unwrap_or("pillarbox_sent")).map(Some),
+    }
 }
 
 fn parameters(written: &[String], problems: &mut Problems) -> Vec<Parameter> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pillarbox_runtime::adapter::{
-    AdapterKind as _, DoubleSafety, ErrorClass, SendError, Settings, Transport as _,
+    AdapterKind as _, DoubleSafety, ErrorClass, Reconciled, SendError, Settings, Transport as _,
 };
 use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
 use serde_json::json;
@@ -28,14 +28,14 @@ const PASSWORD: &str = "hunter2hunter2";
 
 /// A server with a database of its own and a ledger in it. It need not flush: what is killed here is a process, not the
 /// machine.
-struct Server {
-    peer: Peer,
-    port: u16,
+pub(super) struct Server {
+    pub(super) peer: Peer,
+    pub(super) port: u16,
     folder: TempDir,
 }
 
 impl Server {
-    async fn start(more: &'static [&'static str]) -> Self {
+    pub(super) async fn start(more: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if let Some((user, group)) = plain_user() {
             chown(folder.path(), Some(user), Some(group)).unwrap();
@@ -67,15 +67,15 @@ impl Server {
         self.peer.ready(async || connect(port).await.map(drop)).await;
     }
 
-    async fn run(&self, sql: &str) {
+    pub(super) async fn run(&self, sql: &str) {
         connect(self.port).await.unwrap().batch_execute(sql).await.unwrap();
     }
 
-    async fn count(&self, sql: &str) -> i64 {
+    pub(super) async fn count(&self, sql: &str) -> i64 {
         connect(self.port).await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    async fn crash(&mut self) {
+    pub(super) async fn crash(&mut self) {
         self.peer.kill();
         // What a killed server leaves keeps the next one from starting, were its number another's by now.
         let _stale = fs::remove_file(self.folder.path().join("data/postmaster.pid"));
@@ -101,14 +101,14 @@ fn command(port: u16, data: &Path, more: &[&str]) -> Command {
     command
 }
 
-async fn connect(port: u16) -> Result<Client, tokio_postgres::Error> {
+pub(super) async fn connect(port: u16) -> Result<Client, tokio_postgres::Error> {
     let url = format!("host=127.0.0.1 port={port} user=test password={PASSWORD} dbname=postgres");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let _driver = run(connection);
     Ok(client)
 }
 
-fn settings(port: u16) -> Settings {
+pub(super) fn settings(port: u16) -> Settings {
     Settings::default()
         .with("url", format!("postgres://127.0.0.1:{port}/postgres"))
         .with("user", "test")
@@ -131,17 +131,17 @@ async fn deliver_one(sender: &PostgresSender, sample: &Sample) -> Result<(), Sen
     sender.deliver(&[sample.parcel()]).await.pop().unwrap()
 }
 
-fn is(error: &SendError, class: ErrorClass, part: &str) {
+pub(super) fn is(error: &SendError, class: ErrorClass, part: &str) {
     let chain = error.to_failure().chain.join(" <- ");
     assert_eq!(error.class(), class, "{chain}");
     assert!(chain.contains(part), "{chain}");
 }
 
-fn many(count: usize) -> Vec<Sample> {
+pub(super) fn many(count: usize) -> Vec<Sample> {
     (0..count).map(|n| Sample::new("hello").key(&format!("key/{n}"))).collect()
 }
 
-const ORDERS: &str = "SELECT count(*) FROM orders";
+pub(super) const ORDERS: &str = "SELECT count(*) FROM orders";
 
 #[tokio::test]
 async fn a_message_becomes_what_the_statement_makes_of_it_once() {
@@ -253,6 +253,42 @@ async fn a_lost_answer_and_a_killed_server_leave_each_message_once() {
     one.into_iter().chain(other).for_each(|sent| sent.unwrap());
     assert_eq!(server.count(ORDERS).await, 20);
     assert_eq!(server.count("SELECT count(*) FROM pillarbox_sent").await, 20);
+}
+
+#[tokio::test]
+async fn the_ledger_tells_what_became_of_a_message_in_doubt() {
+    let mut server = Server::start(&[]).await;
+    server.run("CREATE TABLE orders (id text, body bytea)").await;
+    let proxy = Proxy::start(server.port).await;
+    let sender = open(&settings(proxy.port)).await.unwrap();
+    assert!(sender.describe().capabilities.reconciles);
+    proxy.lose(b"COMMIT", b"COMMIT");
+    deliver_one(&sender, &Sample::new("a").key("landed")).await.unwrap_err();
+    assert_eq!(sender.ask("landed").await.unwrap(), Reconciled::Landed);
+    assert_eq!(sender.ask("never").await.unwrap(), Reconciled::NotLanded);
+    assert_eq!(sender.ask("never").await.unwrap(), Reconciled::NotLanded, "asking records nothing");
+    // One that is not over yet is waited for, however it ends.
+    for (end, told) in [("COMMIT", Reconciled::Landed), ("ROLLBACK", Reconciled::NotLanded)] {
+        let other = connect(server.port).await.unwrap();
+        let begun = format!("BEGIN; INSERT INTO pillarbox_sent (key) VALUES ('{end}')");
+        other.batch_execute(&begun).await.unwrap();
+        let ending = async {
+            while server.count("SELECT count(*) FROM pg_locks WHERE NOT granted").await == 0 {
+                tokio::task::yield_now().await;
+            }
+            other.batch_execute(end).await.unwrap();
+        };
+        let (asked, ()) = futures_util::future::join(sender.ask(end), ending).await;
+        assert_eq!(asked.unwrap(), told, "{end}");
+    }
+    let hasty = open(&settings(server.port).with("timeout", "200ms")).await.unwrap();
+    let other = connect(server.port).await.unwrap();
+    other.batch_execute("BEGIN; INSERT INTO pillarbox_sent (key) VALUES ('held')").await.unwrap();
+    is(&hasty.ask("held").await.unwrap_err(), ErrorClass::Temporary, "");
+    server.peer.kill();
+    is(&sender.ask("landed").await.unwrap_err(), ErrorClass::Temporary, "");
+    server.crash().await;
+    assert_eq!(sender.ask("landed").await.unwrap(), Reconciled::Landed);
 }
 
 #[tokio::test]
@@ -394,8 +430,8 @@ fn settings_have_defaults() {
         .with("statement", "  with x as (select 1) insert into y select 1");
     let checked = PostgresSettings::check(&least).unwrap();
     assert_eq!(
-        (checked.address.port, checked.tls, checked.ledger.as_str()),
-        (5432, true, "\"pillarbox_sent\"")
+        (checked.address.port, checked.tls, checked.ledger.as_deref()),
+        (5432, true, Some("\"pillarbox_sent\""))
     );
     assert_eq!((checked.batch_max, checked.connections_max), (100, 4));
     assert_eq!((checked.connect_timeout.as_secs(), checked.timeout.as_secs()), (10, 30));

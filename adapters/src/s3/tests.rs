@@ -22,6 +22,7 @@ use super::settings::S3Settings;
 use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
 use crate::peer::{Peer, certificates, free_port, run, tools};
 use crate::proxy::Proxy;
+use crate::servers::Moto;
 use crate::template::key_hash;
 use crate::tls::Trust;
 use crate::web::{self, Pool, Ways};
@@ -30,38 +31,19 @@ const PART: usize = 8 * 1024 * 1024;
 
 /// A server with the bucket `orders`, which keeps every version of an object: a second one would be seen.
 struct Server {
-    peer: Peer,
-    port: u16,
-    scheme: &'static str,
-    _folder: TempDir,
+    moto: Moto,
 }
 
 impl Server {
     async fn start() -> Self {
-        let mut server = Self::start_with(&[], &[]);
-        server.ready().await;
+        let server = Self::start_with(&[], &[]).await;
         server.create("orders").await;
         server
     }
 
     /// With these arguments and environment, and without a bucket.
-    fn start_with(arguments: &[String], environment: &[(&'static str, &'static str)]) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let (arguments, environment) = (arguments.to_vec(), environment.to_vec());
-        let scheme = if arguments.is_empty() { "http" } else { "https" };
-        let peer = Peer::start("moto", folder.path(), move || {
-            let mut command = Command::new("python3");
-            command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]).args(&arguments);
-            command.env("PYTHONPATH", tools().join("moto")).envs(environment.iter().copied());
-            command
-        });
-        Self { peer, port, scheme, _folder: folder }
-    }
-
-    /// Waits until it takes connections, without a request: those it may count.
-    async fn ready(&mut self) {
-        let port = self.port;
-        self.peer.ready(async || TcpStream::connect(("127.0.0.1", port)).await.map(drop)).await;
+    async fn start_with(arguments: &[String], environment: &[(&'static str, &'static str)]) -> Self {
+        Self { moto: Moto::start(arguments, environment).await }
     }
 
     async fn create(&self, bucket: &str) {
@@ -74,7 +56,7 @@ impl Server {
     async fn ask(&self, method: Method, path: &str, body: &str) -> (StatusCode, HeaderMap, Bytes) {
         let trust = Trust { ca_file: None, accept_invalid: true };
         let ways = Ways {
-            trust: (self.scheme == "https").then_some(&trust),
+            trust: (self.moto.scheme == "https").then_some(&trust),
             http1: true,
             http2: false,
             connect_timeout: Duration::from_secs(10),
@@ -83,7 +65,8 @@ impl Server {
         let pool: Pool<Full<Bytes>> = web::pool(ways).unwrap();
         let mut request = Request::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
         *request.method_mut() = method;
-        *request.uri_mut() = format!("{}://127.0.0.1:{}{path}", self.scheme, self.port).parse().unwrap();
+        *request.uri_mut() =
+            format!("{}://127.0.0.1:{}{path}", self.moto.scheme, self.moto.port).parse().unwrap();
         // Nobody in particular: where it asks for no right, it still tells such from nobody at all.
         let service = if path == "/" { "iam" } else { "s3" };
         let signed = format!(
@@ -126,7 +109,7 @@ impl Server {
     }
 
     fn settings(&self) -> Settings {
-        settings(&format!("{}://127.0.0.1:{}", self.scheme, self.port))
+        self.moto.settings()
     }
 }
 
@@ -260,7 +243,7 @@ async fn of_two_at_once_only_one_makes_the_object() {
 #[tokio::test]
 async fn a_lost_answer_leaves_one_object() {
     let server = Server::start().await;
-    let proxy = Proxy::start(server.port).await;
+    let proxy = Proxy::start(server.moto.port).await;
     let sender =
         open(&settings(&format!("http://127.0.0.1:{}", proxy.port)).with("name", "{key}")).await.unwrap();
     let whole = Sample::new("hello");
@@ -287,21 +270,21 @@ async fn a_server_that_is_down_or_hangs_costs_an_attempt() {
     let sender =
         open(&server.settings().with("timeout", "300ms").with("connect_timeout", "300ms")).await.unwrap();
     let sample = Sample::new("hello");
-    server.peer.pause();
+    server.moto.peer.pause();
     is(&sender.deliver(&sample.parcel()).await.unwrap_err(), Temporary, "300ms (setting ");
     // Given up in the middle: whoever comes next finds nothing, or all of it.
     let cancelled = tokio::time::timeout(Duration::from_millis(50), sender.deliver(&sample.parcel())).await;
     assert!(cancelled.is_err());
-    server.peer.go_on();
+    server.moto.peer.go_on();
     let patient = open(&server.settings()).await.unwrap();
     patient.deliver(&sample.parcel()).await.unwrap();
     // Of requests that come in the same moment moto lets each make the object, so there may be more than one version.
     assert_eq!(server.object(&format!("/orders/{ID}")).await.1, "hello");
-    server.peer.kill();
+    server.moto.peer.kill();
     is(&patient.deliver(&sample.parcel()).await.unwrap_err(), Temporary, "cannot connect");
     is(&open(&server.settings()).await.unwrap_err(), Temporary, "cannot connect");
-    server.peer.start_again();
-    server.ready().await;
+    server.moto.peer.start_again();
+    server.moto.ready().await;
     // It keeps nothing on disk.
     is(&open(&server.settings()).await.unwrap_err(), Temporary, "NoSuchBucket");
     is(&patient.deliver(&sample.parcel()).await.unwrap_err(), Temporary, "NoSuchBucket");
@@ -382,8 +365,7 @@ async fn refusals_are_classed_and_told_in_the_stores_words() {
 #[tokio::test]
 async fn credentials_are_needed_and_never_shown() {
     // As many requests as it takes to make a user.
-    let mut server = Server::start_with(&[], &[("INITIAL_NO_AUTH_ACTION_COUNT", "4")]);
-    server.ready().await;
+    let server = Server::start_with(&[], &[("INITIAL_NO_AUTH_ACTION_COUNT", "4")]).await;
     assert_eq!(server.ask(Method::PUT, "/orders", "").await.0, StatusCode::OK);
     let policy = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%7B%22Effect%22%3A%22Allow%22%2C\
         %22Action%22%3A%5B%22s3%3APutObject%22%2C%22s3%3AGetObject%22%5D%2C%22Resource%22%3A%22%2A%22%7D%5D%7D";
@@ -434,8 +416,7 @@ async fn only_whom_we_trust_gets_the_message() {
     certificates(folder.path());
     let path = |name: &str| Path::join(folder.path(), name).display().to_string();
     let arguments = ["-c".to_owned(), path("server.crt"), "-k".to_owned(), path("server.key")];
-    let mut server = Server::start_with(&arguments, &[]);
-    server.ready().await;
+    let server = Server::start_with(&arguments, &[]).await;
     server.create("orders").await;
     let encrypted = server.settings();
     is(&open(&encrypted).await.unwrap_err(), ErrorClass::Temporary, "invalid peer certificate");

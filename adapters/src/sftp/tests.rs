@@ -27,117 +27,8 @@ use super::settings::SftpSettings;
 use crate::parcel::sample::{ID, Sample, bytes, context, stored};
 use crate::peer::{Peer, free_port, plain_user, program, run};
 use crate::proxy::Proxy;
+use crate::servers::{Sshd, keygen};
 use crate::template::key_hash;
-
-/// A server with the folder `out`, whose user is whom it runs as.
-struct Server {
-    peer: Peer,
-    port: u16,
-    folder: TempDir,
-    user: String,
-}
-
-impl Server {
-    async fn start() -> Self {
-        Self::start_with("Subsystem sftp internal-sftp").await
-    }
-
-    /// With `more` in its configuration.
-    async fn start_with(more: &str) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        for (key, kind) in
-            [("host", "ed25519"), ("host_ecdsa", "ecdsa"), ("me", "ed25519"), ("stranger", "ed25519")]
-        {
-            keygen(&folder.path().join(key), kind, "");
-        }
-        keygen(&folder.path().join("locked"), "ed25519", "hunter2hunter2");
-        let public = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        fs::write(folder.path().join("authorized"), public("me.pub") + &public("locked.pub")).unwrap();
-        fs::create_dir(folder.path().join("out")).unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nHostKey {}\nPidFile none\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nAuthorizedKeysFile {}\n{more}\n",
-            path("host"),
-            path("host_ecdsa"),
-            path("authorized"),
-        );
-        fs::write(folder.path().join("conf"), config).unwrap();
-        // As root it would want more of the machine than a folder.
-        let user = plain_user();
-        if let Some((uid, gid)) = user {
-            for entry in fs::read_dir(folder.path()).unwrap() {
-                chown(entry.unwrap().path(), Some(uid), Some(gid)).unwrap();
-            }
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
-        let config = folder.path().join("conf");
-        let peer = Peer::start("sshd", folder.path(), move || {
-            let mut command = Command::new(program("sshd"));
-            command.arg("-D").arg("-e").arg("-f").arg(&config);
-            if let Some((uid, gid)) = user {
-                command.uid(uid).gid(gid);
-            }
-            command
-        });
-        let user = name_of(user.map_or_else(|| rustix::process::getuid().as_raw(), |(uid, _)| uid));
-        let mut server = Self { peer, port, folder, user };
-        server.ready().await;
-        server
-    }
-
-    async fn ready(&mut self) {
-        let port = self.port;
-        self.peer.ready(async || TcpStream::connect(("127.0.0.1", port)).await.map(drop)).await;
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn settings(&self) -> Settings {
-        self.settings_at(self.port)
-    }
-
-    fn settings_at(&self, port: u16) -> Settings {
-        Settings::default()
-            .with("url", format!("sftp://127.0.0.1:{port}{}", self.path("out").display()))
-            .with("user", self.user.as_str())
-            .with("private_key", format!("file:{}", self.path("me").display()))
-            .with("host_keys", json!([self.public("host.pub")]))
-    }
-
-    fn public(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// What it holds: name and body, in order of name, without files that are not whole yet.
-    fn held(&self) -> Vec<(String, Vec<u8>)> {
-        let mut held: Vec<_> = fs::read_dir(self.path("out")).unwrap().map(Result::unwrap).collect();
-        held.sort_by_key(fs::DirEntry::file_name);
-        let held = held.into_iter().map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
-        held.filter(|(name, _)| !name.starts_with('.'))
-            .map(|(name, path)| (name, fs::read(path).unwrap()))
-            .collect()
-    }
-
-    /// How many files there are, those included that are not whole.
-    fn files(&self) -> usize {
-        fs::read_dir(self.path("out")).unwrap().count()
-    }
-}
-
-fn keygen(path: &Path, kind: &str, passphrase: &str) {
-    let mut command = Command::new(program("ssh-keygen"));
-    command.args(["-q", "-t", kind, "-C", "test", "-N", passphrase, "-f"]).arg(path);
-    assert!(command.stdin(Stdio::null()).status().unwrap().success());
-}
-
-fn name_of(uid: u32) -> String {
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let mut users = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    users.find(|user| user[2] == uid.to_string()).unwrap()[0].to_owned()
-}
 
 async fn open(settings: &Settings) -> Result<SftpSender, SendError> {
     SftpSender::open(SftpSettings::check(settings).unwrap(), IdSource::system()).await
@@ -151,7 +42,7 @@ fn is(error: &SendError, class: ErrorClass, part: &str) {
 
 #[tokio::test]
 async fn a_message_becomes_a_file_and_a_repeat_replaces_it() {
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let sender = open(&server.settings().with("name", "{date}-{header:h}-{message_id}.txt")).await.unwrap();
     let sample = Sample::new("hello").header("h", "a/b ü").header("raw", HeaderValue::Bytes(vec![1]));
     sender.deliver(&sample.parcel()).await.unwrap();
@@ -169,7 +60,7 @@ async fn a_message_becomes_a_file_and_a_repeat_replaces_it() {
 
 #[tokio::test]
 async fn bodies_of_every_length_arrive_whole_or_not_at_all() {
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let sender = open(&server.settings().with("name", "{key}")).await.unwrap();
     let lengths =
         [0, 1, 32 * 1024, 32 * 1024 + 1, FRAGMENT_BYTES, FRAGMENT_BYTES + 1, 9 * FRAGMENT_BYTES + 7];
@@ -185,7 +76,7 @@ async fn bodies_of_every_length_arrive_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn many_at_once_share_the_connection() {
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let sender = open(&server.settings().with("name", "{key}")).await.unwrap();
     let samples: Vec<_> = (0..30).map(|n| Sample::new(bytes(n * 10_000)).key(&format!("key/{n}"))).collect();
     let parcels: Vec<_> = samples.iter().map(Sample::parcel).collect();
@@ -199,7 +90,7 @@ async fn many_at_once_share_the_connection() {
 
 #[tokio::test]
 async fn a_server_that_cannot_replace_is_not_made_to() {
-    let server = Server::start_with("Subsystem sftp internal-sftp -P posix-rename,fsync").await;
+    let server = Sshd::start_with("Subsystem sftp internal-sftp -P posix-rename,fsync").await;
     let sender = open(&server.settings()).await.unwrap();
     let sample = Sample::new("hello");
     sender.deliver(&sample.parcel()).await.unwrap();
@@ -213,7 +104,7 @@ async fn a_server_that_cannot_replace_is_not_made_to() {
 #[tokio::test]
 async fn folders_are_found_or_made() {
     use ErrorClass::Temporary;
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let at =
         |folder: &str| server.settings().with("url", format!("sftp://127.0.0.1:{}{folder}", server.port));
     let new = server.path("new/and/newer").display().to_string();
@@ -241,7 +132,7 @@ async fn folders_are_found_or_made() {
 
 #[tokio::test]
 async fn only_the_message_that_is_refused_pays() {
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let sender = open(&server.settings()).await.unwrap();
     fs::create_dir(server.path("out").join(ID)).unwrap();
     let sample = Sample::new("hello");
@@ -260,7 +151,7 @@ async fn only_the_message_that_is_refused_pays() {
 #[tokio::test]
 async fn only_the_server_that_is_known_is_spoken_to() {
     use ErrorClass::Temporary;
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let base = server.settings();
     let stranger = base.clone().with("host_keys", json!([server.public("stranger.pub")]));
     let error = open(&stranger).await.unwrap_err();
@@ -316,7 +207,7 @@ impl SettingsWithout {
 #[tokio::test]
 async fn credentials_are_needed_and_never_shown() {
     use ErrorClass::Temporary;
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let base = server.settings();
     let with_key =
         |key: &str| base.clone().with("private_key", format!("file:{}", server.path(key).display()));
@@ -391,7 +282,7 @@ async fn a_password_opens_the_door() {
 #[tokio::test]
 async fn a_server_that_is_down_or_hangs_costs_an_attempt() {
     use ErrorClass::Temporary;
-    let mut server = Server::start().await;
+    let mut server = Sshd::start().await;
     let hasty = server.settings().with("timeout", "300ms").with("connect_timeout", "300ms");
     let sender = open(&server.settings().with("timeout", "300ms")).await.unwrap();
     let sample = Sample::new("hello");
@@ -415,7 +306,7 @@ async fn a_server_that_is_down_or_hangs_costs_an_attempt() {
 
 #[tokio::test]
 async fn an_attempt_that_is_given_up_anywhere_leaves_all_or_nothing() {
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let sender = open(&server.settings()).await.unwrap();
     let body = bytes(FRAGMENT_BYTES + 1);
     let sample = Sample::new(stored(body.clone(), None));
@@ -446,7 +337,7 @@ async fn an_attempt_that_is_given_up_anywhere_leaves_all_or_nothing() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_made_again() {
-    let server = Server::start().await;
+    let server = Sshd::start().await;
     let proxy = Proxy::start(server.port).await;
     let sender = open(&server.settings_at(proxy.port)).await.unwrap();
     sender.deliver(&Sample::new("hello").parcel()).await.unwrap();

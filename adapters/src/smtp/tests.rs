@@ -9,7 +9,6 @@ use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
 use proptest::prelude::*;
 use serde_json::json;
 
-use self::server::Server;
 use super::SmtpKind;
 use super::mail::Mail;
 use super::send::SmtpSender;
@@ -17,9 +16,8 @@ use super::settings::SmtpSettings;
 use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
 use crate::peer::free_port;
 use crate::proxy::Proxy;
+use crate::servers::MailServer;
 use crate::template::key_hash;
-
-mod server;
 
 async fn open(settings: &Settings) -> Result<SmtpSender, SendError> {
     SmtpSender::open(SmtpSettings::check(settings).unwrap()).await
@@ -33,7 +31,7 @@ fn is(error: &SendError, class: ErrorClass, part: &str) {
 
 #[tokio::test]
 async fn a_message_becomes_a_mail_and_a_repeat_has_the_same_id() {
-    let server = Server::start("plain").await;
+    let server = MailServer::start("plain").await;
     let settings = server
         .settings()
         .with("to", vec!["{header:email}", "Archive of {port} <archive@example.com>"])
@@ -84,7 +82,7 @@ async fn a_message_becomes_a_mail_and_a_repeat_has_the_same_id() {
 
 #[tokio::test]
 async fn bodies_of_every_length_arrive_up_to_the_limit() {
-    let server = Server::start("plain").await;
+    let server = MailServer::start("plain").await;
     let sender = open(&server.settings().with("body_bytes_max", 3 * FRAGMENT_BYTES)).await.unwrap();
     let lengths = [0, 1, FRAGMENT_BYTES, FRAGMENT_BYTES + 1];
     for len in lengths {
@@ -107,7 +105,7 @@ async fn bodies_of_every_length_arrive_up_to_the_limit() {
 #[tokio::test]
 async fn only_the_message_that_is_refused_pays() {
     use ErrorClass::{Permanent, Temporary};
-    let server = Server::start("plain").await;
+    let server = MailServer::start("plain").await;
     let settings = server.settings().with("to", vec!["{header:to}"]).with("from", "{header:from}");
     let sender = open(&settings.with("subject", "{header:subject}")).await.unwrap();
     let mail = |body: &'static str, to: &str| {
@@ -160,7 +158,7 @@ async fn only_the_message_that_is_refused_pays() {
 
 #[tokio::test]
 async fn a_server_that_goes_and_comes_back_is_waited_for() {
-    let mut server = Server::start("plain").await;
+    let mut server = MailServer::start("plain").await;
     let sender = open(&server.settings()).await.unwrap();
     let sample = Sample::new("hello");
     sender.deliver(&sample.parcel()).await.unwrap();
@@ -172,7 +170,7 @@ async fn a_server_that_goes_and_comes_back_is_waited_for() {
     assert_eq!(server.mails().len(), 2);
 
     let proxy = Proxy::start(server.port).await;
-    let behind = open(&server::settings(proxy.port)).await.unwrap();
+    let behind = open(&MailServer::settings_at(proxy.port)).await.unwrap();
     proxy.lose(b"\r\n.\r\n", b"taken as a mail");
     let error = behind.deliver(&sample.parcel()).await.unwrap_err();
     is(&error, ErrorClass::Temporary, "the server does not take the mail");
@@ -199,7 +197,7 @@ async fn a_server_that_goes_and_comes_back_is_waited_for() {
 #[tokio::test]
 async fn who_is_not_known_gets_nowhere_and_no_secret_is_shown() {
     use ErrorClass::Temporary;
-    let server = Server::start("login").await;
+    let server = MailServer::start("login").await;
     let base = server.settings();
     let nobody = open(&base).await.unwrap();
     is(
@@ -220,14 +218,14 @@ async fn who_is_not_known_gets_nowhere_and_no_secret_is_shown() {
     assert_eq!(checked.open(&context()).await.unwrap().describe().kind, "smtp");
     let unset = right.with("password", "env:PILLARBOX_TEST_NOT_SET");
     is(&open(&unset).await.unwrap_err(), Temporary, "password: the environment's variable");
-    is(&open(&server::settings(free_port())).await.unwrap_err(), Temporary, "cannot connect");
+    is(&open(&MailServer::settings_at(free_port())).await.unwrap_err(), Temporary, "cannot connect");
 }
 
 #[tokio::test]
 async fn only_whom_we_trust_gets_the_mail() {
     use ErrorClass::Temporary;
     for (mode, scheme) in [("starttls", "smtp"), ("smtps", "smtps")] {
-        let server = Server::start(mode).await;
+        let server = MailServer::start(mode).await;
         let base = server.settings().with("plain", false);
         let encrypted = base.with("url", format!("{scheme}://127.0.0.1:{}", server.port));
         is(&open(&encrypted).await.unwrap_err(), Temporary, "invalid peer certificate");
@@ -241,14 +239,14 @@ async fn only_whom_we_trust_gets_the_mail() {
         assert!(mails.len() == 2 && mails.iter().all(|mail| mail.of("encrypted") == "true"));
     }
     // One that offers no encryption gets nothing.
-    let server = Server::start("plain").await;
+    let server = MailServer::start("plain").await;
     let error = open(&server.settings().with("plain", false)).await.unwrap_err();
     is(&error, Temporary, "the server does not offer STARTTLS");
 }
 
 #[test]
 fn settings_have_defaults() {
-    let checked = SmtpSettings::check(&server::settings(7)).unwrap();
+    let checked = SmtpSettings::check(&MailServer::settings_at(7)).unwrap();
     assert_eq!((checked.connect_timeout.as_secs(), checked.timeout.as_secs()), (30, 60));
     assert_eq!(checked.content_type, "text/plain; charset=utf-8");
     assert_eq!(SmtpKind.describe().capabilities.body_bytes_max, Some(10 * 1024 * 1024));
@@ -290,11 +288,11 @@ fn every_problem_is_told_at_once() {
         ("danger_accept_invalid_certs", json!(true)),
         ("recipient", json!("x")),
     ] {
-        let error = SmtpSettings::check(&server::settings(7).with(key, value)).unwrap_err();
+        let error = SmtpSettings::check(&MailServer::settings_at(7).with(key, value)).unwrap_err();
         assert_eq!((error.0.len(), error.0[0].key.as_str()), (1, key), "{error}");
     }
     for url in ["smtp://example.com", "smtps://127.0.0.1", "smtp://127.0.0.1.example.com"] {
-        let error = SmtpSettings::check(&server::settings(7).with("url", url)).unwrap_err();
+        let error = SmtpSettings::check(&MailServer::settings_at(7).with("url", url)).unwrap_err();
         assert_eq!(error.0[0].key, "plain", "{url}");
     }
 }
@@ -308,7 +306,7 @@ proptest! {
         subject in "\\PC{0,80}",
         name in "(\\PC|<|>|,|\"){0,40}",
     ) {
-        let settings = server::settings(7)
+        let settings = MailServer::settings_at(7)
             .with("subject", "Order {header:subject}")
             .with("to", vec!["{header:name} <a@example.com>"]);
         let settings = SmtpSettings::check(&settings).unwrap();

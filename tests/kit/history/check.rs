@@ -70,6 +70,7 @@ pub(super) struct Batch {
 pub(super) type Results = Vec<Result<Option<DeliveryId>, Refusal>>;
 
 /// What a destination sees beside the message.
+#[derive(Clone, Copy)]
 struct Seen<'a> {
     attempt: u32,
     send_key: &'a str,

@@ -1,7 +1,5 @@
 //! A real broker for the tests.
 
-use std::fs;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pillarbox_runtime::adapter::Settings;
@@ -9,15 +7,9 @@ use rumqttc::{
     AsyncClient, BrokerSessionResumePolicy, ConnectionError, Event, MqttOptions, Packet, Publish,
     PublishOptions, QoS,
 };
-use tempfile::TempDir;
 
-use crate::peer::{Peer, certificates, free_port, program};
+use crate::servers::Mosquitto;
 
-/// Whom the broker knows.
-pub(super) const USER: &str = "outbox";
-pub(super) const PASSWORD: &str = "hunter2hunter2";
-/// The topic that the tests' messages go to.
-pub(super) const TOPIC: &str = "orders/new";
 /// The longest packet that it takes.
 pub(super) const PACKET_BYTES_MAX: usize = 1024 * 1024;
 
@@ -26,10 +18,7 @@ const END: &str = "orders/end/";
 
 /// A broker that keeps what its readers have not read.
 pub(super) struct Broker {
-    pub(super) peer: Peer,
-    pub(super) port: u16,
-    pub(super) tls_port: u16,
-    pub(super) folder: TempDir,
+    pub(super) mosquitto: Mosquitto,
     reads: AtomicU32,
     reader: AtomicU32,
 }
@@ -37,53 +26,20 @@ pub(super) struct Broker {
 impl Broker {
     /// Starts a broker with a reader of all orders.
     pub(super) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (port, tls_port) = (free_port(), free_port());
-        certificates(folder.path());
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let config = format!(
-            "user root\npersistence true\npersistence_location {}/\nautosave_on_changes true\nautosave_interval 1\n\
-             allow_anonymous false\npassword_file {}\nacl_file {}\nmax_packet_size {PACKET_BYTES_MAX}\n\
-             listener {port} 127.0.0.1\nlistener {tls_port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n",
-            folder.path().display(),
-            path("passwords"),
-            path("rights"),
-            path("ca.crt"),
-            path("server.crt"),
-            path("server.key")
-        );
-        fs::write(path("mosquitto.conf"), config).unwrap();
-        fs::write(path("rights"), format!("user {USER}\ntopic readwrite orders/#\ntopic write nobody/#\n"))
-            .unwrap();
-        let mut passwords = Command::new(program("mosquitto_passwd"));
-        passwords.args(["-b", "-c", &path("passwords"), USER, PASSWORD]).stderr(Stdio::null());
-        assert!(passwords.status().unwrap().success());
-        let config = path("mosquitto.conf");
-        let peer = Peer::start("mosquitto", folder.path(), move || {
-            let mut command = Command::new(program("mosquitto"));
-            command.args(["-c", &config]);
-            command
-        });
         let (reads, reader) = (AtomicU32::new(0), AtomicU32::new(0));
-        let mut broker = Self { peer, port, tls_port, folder, reads, reader };
-        broker.ready().await;
+        let broker = Self { mosquitto: Mosquitto::start(PACKET_BYTES_MAX).await, reads, reader };
         assert!(broker.read("reader-0", true).await.unwrap().is_empty());
         broker
     }
 
-    pub(super) async fn ready(&mut self) {
-        let port = self.port;
-        self.peer.ready(async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map(drop)).await;
-    }
-
     pub(super) async fn crash(&mut self) {
-        self.peer.kill();
-        self.peer.start_again();
-        self.ready().await;
+        self.mosquitto.peer.kill();
+        self.mosquitto.peer.start_again();
+        self.mosquitto.ready().await;
     }
 
     pub(super) fn settings(&self) -> Settings {
-        settings(self.port)
+        Mosquitto::settings_at(self.mosquitto.port)
     }
 
     /// What the broker holds for its reader, in order; then another reads what comes.
@@ -105,10 +61,10 @@ impl Broker {
             // In a session that goes on, the library publishes nothing.
             self.publish(&end).await?;
         }
-        let mut options = MqttOptions::new(name, rumqttc::Broker::tcp("127.0.0.1", self.port));
+        let mut options = MqttOptions::new(name, rumqttc::Broker::tcp("127.0.0.1", self.mosquitto.port));
         options.set_clean_start(false).set_session_expiry_interval(Some(3600));
         options.set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly);
-        options.set_credentials(USER, PASSWORD).set_unlimited_incoming_packet_size();
+        options.set_credentials(Mosquitto::USER, Mosquitto::PASSWORD).set_unlimited_incoming_packet_size();
         let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
         if subscribe {
             client.subscribe("orders/#", QoS::AtLeastOnce).await.unwrap();
@@ -133,8 +89,8 @@ impl Broker {
     }
 
     async fn publish(&self, topic: &str) -> Result<(), ConnectionError> {
-        let mut options = MqttOptions::new("end", rumqttc::Broker::tcp("127.0.0.1", self.port));
-        options.set_credentials(USER, PASSWORD);
+        let mut options = MqttOptions::new("end", rumqttc::Broker::tcp("127.0.0.1", self.mosquitto.port));
+        options.set_credentials(Mosquitto::USER, Mosquitto::PASSWORD);
         let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
         client.publish(topic, "", PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
         loop {
@@ -168,13 +124,4 @@ impl Held {
         let all = &self.0.properties.as_ref()?.user_properties;
         all.iter().find(|(have, _)| have == name).map(|(_, value)| value.clone())
     }
-}
-
-/// Of a route to the topic.
-pub(super) fn settings(port: u16) -> Settings {
-    Settings::default()
-        .with("url", format!("mqtt://127.0.0.1:{port}"))
-        .with("user", USER)
-        .with("password", PASSWORD)
-        .with("topic", TOPIC)
 }

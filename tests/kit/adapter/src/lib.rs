@@ -11,6 +11,7 @@ mod claims;
 pub mod peer;
 pub mod proxy;
 mod report;
+pub mod servers;
 mod spy;
 mod steps;
 mod subject;

@@ -27,6 +27,8 @@ use tokio::time::{sleep, timeout};
 
 /// How long a server may take to answer for the first time.
 const START: Duration = Duration::from_secs(60);
+/// How long it may take to answer a question, before that is asked anew.
+const PROBE: Duration = Duration::from_secs(10);
 
 /// A server that can be killed, stopped and started again.
 pub struct Peer {
@@ -62,9 +64,13 @@ impl Peer {
     pub async fn ready<E: fmt::Debug>(&mut self, probe: impl AsyncFn() -> Result<(), E>) {
         let waiting = async {
             loop {
-                let Err(error) = probe().await else { return };
+                // One that lets somebody in while it starts may never answer him.
+                let probed = timeout(PROBE, probe()).await;
+                if let Ok(Ok(())) = probed {
+                    return;
+                }
                 let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
-                assert!(ended.is_none(), "{} has ended ({error:?}): {}", self.name, said(&self.log));
+                assert!(ended.is_none(), "{} has ended ({probed:?}): {}", self.name, said(&self.log));
                 sleep(Duration::from_millis(5)).await;
             }
         };

@@ -35,6 +35,12 @@ pub trait Destination: fmt::Debug + Send + Sync {
     /// Everything that it holds, in the order in which it came.
     async fn held(&self) -> Vec<Held>;
 
+    /// What it holds of transactions that are prepared, and neither done nor taken back: nothing, once everything has come
+    /// to its end. Default nothing.
+    async fn left_over(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A body that it refuses for good, while it takes others. Default: none. Where the record has a largest body, one that
     /// is longer will do as well.
     fn refused(&self) -> Option<Body> {

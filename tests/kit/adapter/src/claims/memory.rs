@@ -14,7 +14,7 @@ const LONG: usize = 24 * 1024 * 1024;
 /// How much more memory may be used meanwhile.
 const MEMORY_MAX: u64 = 10 * 1024 * 1024;
 /// How much of it has gone out when the memory is looked at.
-const BEGUN: u64 = 512 * 1024;
+const BEGUN: u32 = 512 * 1024;
 
 /// A body that is much longer than what may be in memory passes.
 pub(super) async fn streams(bench: &mut Bench<'_>) -> Outcome {
@@ -24,6 +24,11 @@ pub(super) async fn streams(bench: &mut Bench<'_>) -> Outcome {
     if bench.record().body_bytes_max.is_some_and(|most| most < LONG as u64) {
         return Err(Fail::NotChecked("the largest body is too short to tell"));
     }
+    // What is used for the first time is read into memory, programs too.
+    let life = bench.open(&Drive::default()).await?;
+    let warm = bench.body(usize::try_from(BEGUN)?);
+    bench.send(&life, warm).await?;
+    life.finish().await?;
     let folder = tempfile::tempdir()?;
     let store = open_box(Some(folder.path())).await?;
     let body = bench.body(LONG);
@@ -31,7 +36,7 @@ pub(super) async fn streams(bench: &mut Bench<'_>) -> Outcome {
     let delivery = put_in(&store, &body).await?;
     // It is held up at its beginning: whoever reads it whole has done so by then.
     if let Some(proxy) = &bench.proxy {
-        proxy.set(Fault::Hold { way: Way::Request, after: BEGUN });
+        proxy.set(Fault::Hold { way: Way::Request, after: BEGUN.into() });
     }
     let memory = Memory::from_now()?;
     let life = bench.run(Arc::clone(&store), &Drive::default()).await?;

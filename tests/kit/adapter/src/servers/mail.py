@@ -9,7 +9,7 @@ import sys
 
 from aiosmtpd.smtp import AuthResult, SMTP, LoginPassword
 
-port, folder, mode = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+port, folder, mode, bytes_max = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 
 class Handler:
@@ -28,7 +28,8 @@ class Handler:
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
-        if b"refuse-me" in envelope.content:
+        # As it is, or in base64.
+        if b"refuse-me" in envelope.content or b"cmVmdXNlLW1l" in envelope.content:
             return "554 5.7.1 this is spam"
         if b"later-me" in envelope.content:
             return "452 4.3.1 the disk is full"
@@ -61,7 +62,7 @@ def protocol():
     return SMTP(
         Handler(),
         hostname="localhost",
-        data_size_limit=700 * 1024,
+        data_size_limit=bytes_max,
         tls_context=context() if mode == "starttls" else None,
         require_starttls=mode == "starttls",
         auth_require_tls=False,
