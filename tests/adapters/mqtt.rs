@@ -14,6 +14,8 @@ use rumqttc::{
 };
 
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// However much of it is not acknowledged, all of it is given to the subscriber.
+const KEEPS_ALL: &str = "max_queued_messages 0\nmax_inflight_messages 0";
 const READER: &str = "reader";
 /// Where the subscriber is told that it has read all.
 const END: &str = "orders/end/";
@@ -38,7 +40,7 @@ impl Subject for Topic {
     async fn start(&self) -> Box<dyn Destination> {
         // Beside its body, a message has its properties.
         let server = Server {
-            mosquitto: Mosquitto::start(BODY_BYTES_MAX + 64 * 1024).await,
+            mosquitto: Mosquitto::start_with(BODY_BYTES_MAX + 64 * 1024, KEEPS_ALL).await,
             reads: AtomicU32::new(0),
         };
         server.subscribe().await.unwrap();
