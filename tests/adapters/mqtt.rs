@@ -1,5 +1,5 @@
 //! Mosquitto with a subscriber. It reads and never acknowledges, so the broker gives it everything once more each time it
-//! comes.
+//! comes. It answers before it has written what it was given: a crash loses some of that, so it is not killed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +14,8 @@ use rumqttc::{
 };
 
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// However much of it is not acknowledged, all of it is given to the subscriber.
+const KEEPS_ALL: &str = "max_queued_messages 0\nmax_inflight_messages 0";
 const READER: &str = "reader";
 /// Where the subscriber is told that it has read all.
 const END: &str = "orders/end/";
@@ -38,7 +40,7 @@ impl Subject for Topic {
     async fn start(&self) -> Box<dyn Destination> {
         // Beside its body, a message has its properties.
         let server = Server {
-            mosquitto: Mosquitto::start(BODY_BYTES_MAX + 64 * 1024).await,
+            mosquitto: Mosquitto::start_with(BODY_BYTES_MAX + 64 * 1024, KEEPS_ALL).await,
             reads: AtomicU32::new(0),
         };
         server.subscribe().await.unwrap();
@@ -138,18 +140,5 @@ impl Destination for Server {
 
     fn secrets(&self) -> Vec<String> {
         vec![Mosquitto::PASSWORD.to_owned()]
-    }
-
-    fn restarts(&self) -> bool {
-        true
-    }
-
-    async fn kill(&mut self) {
-        self.mosquitto.peer.kill();
-    }
-
-    async fn start_again(&mut self) {
-        self.mosquitto.peer.start_again();
-        self.mosquitto.ready().await;
     }
 }

@@ -33,12 +33,13 @@ fn info(mode: Mode) -> TransportInfo {
         Mode::CreateNew | Mode::Overwrite => DoubleSafety::Keyed(None),
         Mode::Append => DoubleSafety::AtLeastOnce,
     };
+    let record = Capabilities::default().double_safety(safety).streams();
     TransportInfo {
         kind: "file",
         name: "File",
         version: env!("CARGO_PKG_VERSION"),
         description: "Writes each message as a file of a folder, durably and in one step",
-        capabilities: Capabilities::default().double_safety(safety).streams(),
+        capabilities: if mode == Mode::CreateNew { record.reconciles() } else { record },
         uri_prefixes: &["file://"],
     }
 }
@@ -50,6 +51,8 @@ fn two_phase_info(mut info: TransportInfo) -> TransportInfo {
         .shape(Shape::TransactionalBatch)
         .double_safety(DoubleSafety::TwoPhase)
         .all_or_none();
+    // The box's decision settles what is in doubt.
+    info.capabilities.reconciles = false;
     info
 }
 

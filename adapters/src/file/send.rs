@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
-use pillarbox_runtime::adapter::{BlockingSender, Outgoing, SendError, Transport, TransportInfo};
+use pillarbox_runtime::adapter::{
+    BlockingSender, ErrorClass, Outgoing, Reconciled, SendError, Transport, TransportInfo,
+};
 use pillarbox_store::Body;
 
 use super::folder::{Blocked, Folder, failed, is_regular};
@@ -40,6 +42,29 @@ impl FileSender {
             Mode::CreateNew => self.create_new(&folder, &name, parcel),
             Mode::Overwrite => self.overwrite(&folder, &name, parcel),
             Mode::Append => self.append(&folder, &name, parcel),
+        }
+    }
+
+    /// Looks whether the message's file is there, with its content; it is durable on return. One that is not may have been
+    /// taken away, or an attempt that was given up is still at it.
+    ///
+    /// # Errors
+    /// The folder cannot be looked into.
+    pub(super) fn ask(&self, parcel: &Parcel<'_>) -> Result<Reconciled, SendError> {
+        if self.settings.mode != Mode::CreateNew {
+            return Ok(Reconciled::Unknown);
+        }
+        // What is wrong with the message or its name, the attempt tells.
+        let Ok(name) = self.settings.name.render(parcel) else { return Ok(Reconciled::Unknown) };
+        let folder = Folder::open(&self.settings.folder)?;
+        match is_there(&folder, &name, parcel) {
+            Ok(true) => {
+                folder.sync().map_err(at(&folder, &name, "flush the folder of"))?;
+                Ok(Reconciled::Landed)
+            }
+            Ok(false) => Ok(Reconciled::Unknown),
+            Err(error) if error.class() == ErrorClass::Permanent => Ok(Reconciled::Unknown),
+            Err(error) => Err(error),
         }
     }
 
@@ -115,6 +140,10 @@ impl Transport for FileSender {
 impl BlockingSender for FileSender {
     fn send(&self, message: &Outgoing) -> Result<(), SendError> {
         self.deliver(&Parcel::from(message))
+    }
+
+    fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.ask(&Parcel::from(message))
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use pillarbox_runtime::adapter::{
-    AdapterKind as _, DoubleSafety, ErrorClass, SendError, Settings, Transport as _,
+    AdapterKind as _, DoubleSafety, ErrorClass, Reconciled, SendError, Settings, Transport as _,
 };
 use pillarbox_store::{Body, ErrorKind, FRAGMENT_BYTES};
 use rustix::io::Errno;
@@ -58,6 +58,28 @@ fn bodies_of_every_length_arrive_in_every_mode() {
             assert_eq!(names(folder.path()).len(), 1);
         }
     }
+}
+
+#[test]
+fn asked_it_knows_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let create_new = sender(&settings(folder.path()));
+    let sample = Sample::new("hello");
+    assert!(create_new.describe().capabilities.reconciles);
+    assert_eq!(create_new.ask(&sample.parcel()).unwrap(), Reconciled::Unknown);
+    create_new.deliver(&sample.parcel()).unwrap();
+    assert_eq!(create_new.ask(&sample.parcel()).unwrap(), Reconciled::Landed);
+    // Somebody else's file has the name.
+    assert_eq!(create_new.ask(&Sample::new("other").parcel()).unwrap(), Reconciled::Unknown);
+    for mode in ["overwrite", "append"] {
+        let other = sender(&settings(folder.path()).with("mode", mode));
+        assert!(!other.describe().capabilities.reconciles);
+        assert_eq!(other.ask(&sample.parcel()).unwrap(), Reconciled::Unknown);
+    }
+    fs::remove_file(folder.path().join(ID)).unwrap();
+    assert_eq!(create_new.ask(&sample.parcel()).unwrap(), Reconciled::Unknown);
+    fs::remove_dir(folder.path()).unwrap();
+    is(&create_new.ask(&sample.parcel()).unwrap_err(), ErrorClass::Temporary, "");
 }
 
 #[test]

@@ -23,20 +23,30 @@ pub struct KafkaKind;
 #[derive(Debug)]
 struct Checked(KafkaSettings);
 
-fn info() -> TransportInfo {
+/// What is kept free of the largest message for its key and headers.
+const HEADER_BYTES: u32 = 16 * 1024;
+
+/// The longest body of a message that has so many bytes in all.
+fn body_bytes_max(message_bytes_max: u32) -> u64 {
+    message_bytes_max.saturating_sub(HEADER_BYTES).into()
+}
+
+fn info(message_bytes_max: u32) -> TransportInfo {
     TransportInfo {
         kind: "kafka",
         name: "Apache Kafka",
         version: env!("CARGO_PKG_VERSION"),
         description: "Adds each message to a topic and waits until all of its replicas have it",
-        capabilities: Capabilities::default().double_safety(DoubleSafety::AtLeastOnce),
+        capabilities: Capabilities::default()
+            .double_safety(DoubleSafety::AtLeastOnce)
+            .body_bytes_max(body_bytes_max(message_bytes_max)),
         uri_prefixes: &["kafka://"],
     }
 }
 
 impl AdapterKind for KafkaKind {
     fn describe(&self) -> TransportInfo {
-        info()
+        info(settings::MESSAGE_BYTES_MAX)
     }
 
     fn address_key(&self) -> Option<&'static str> {
@@ -50,6 +60,10 @@ impl AdapterKind for KafkaKind {
 
 #[async_trait]
 impl CheckedSettings for Checked {
+    fn describe(&self, _kind: TransportInfo) -> TransportInfo {
+        info(self.0.message_bytes_max)
+    }
+
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         Ok(Adapter::sender(KafkaSender::open(self.0.clone()).await?))
     }

@@ -11,9 +11,9 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::info;
 use super::producer::{self, Producer};
 use super::settings::KafkaSettings;
+use super::{HEADER_BYTES, body_bytes_max, info};
 use crate::on_thread::on_thread;
 use crate::parcel::{Parcel, body_unreadable};
 
@@ -42,6 +42,13 @@ impl KafkaSender {
     /// The brokers refuse it, or do not answer: it may be there all the same.
     pub(super) async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), SendError> {
         let key = self.key(parcel)?;
+        let (length, most) = (parcel.body.len(), body_bytes_max(self.settings.message_bytes_max));
+        if length > most {
+            return Err(SendError::permanent(format!(
+                "the message's body has {length} bytes, more than {most}: that is the setting message_bytes_max, of which \
+                 {HEADER_BYTES} are for headers"
+            )));
+        }
         let body = parcel.body.to_bytes().map_err(body_unreadable)?;
         let producer = self.producer().await?;
         let record =
@@ -87,9 +94,13 @@ impl KafkaSender {
     fn refused(&self, producer: &Producer, error: KafkaError) -> SendError {
         let (servers, topic) = (&self.settings.servers, &self.settings.topic);
         let failed = |what: String| format!("{servers}: the topic {topic:?} {what}");
-        if let Some((_code, why)) = producer.inner.client().fatal_error() {
+        let fenced = error.rdkafka_error_code() == Some(RDKafkaErrorCode::ProducerFenced);
+        let fatal = producer.inner.client().fatal_error();
+        if fenced || fatal.is_some() {
             // Only another one can go on.
             self.slot().take_if(|current| current.is(producer));
+        }
+        if let Some((_code, why)) = fatal {
             return SendError::temporary(failed(format!("has not taken the message: {why}")))
                 .caused_by(error);
         }
@@ -141,7 +152,7 @@ impl fmt::Debug for KafkaSender {
 
 impl Transport for KafkaSender {
     fn describe(&self) -> TransportInfo {
-        info()
+        info(self.settings.message_bytes_max)
     }
 }
 

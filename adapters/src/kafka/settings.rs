@@ -7,6 +7,7 @@ use pillarbox_runtime::adapter::{Settings, SettingsError};
 use pillarbox_store::Headers;
 use serde::Deserialize;
 
+use super::HEADER_BYTES;
 use crate::address::Address;
 use crate::problems::Problems;
 use crate::span;
@@ -15,8 +16,10 @@ use crate::span;
 const TOPIC_BYTES_MAX: usize = 249;
 /// The shortest and longest `timeout`: what the library takes.
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(24 * 60 * 60)];
-/// The least and most `message_bytes_max`: what the library takes.
-const MESSAGE_BYTES: [u32; 2] = [1_000, 1_000_000_000];
+/// The usual `message_bytes_max`: that of brokers.
+pub(super) const MESSAGE_BYTES_MAX: u32 = 1_000_000;
+/// The least and most `message_bytes_max`: room for headers and a body, and what the library takes.
+const MESSAGE_BYTES: [u32; 2] = [2 * HEADER_BYTES, 1_000_000_000];
 
 /// Settings that were checked.
 #[derive(Debug, Clone)]
@@ -56,8 +59,8 @@ impl KafkaSettings {
         let place = problems.take("url", place(written.url.as_deref()));
         let key_header = written.key_header.and_then(|name| problems.take("key_header", header(&name)));
         let compression = problems.take("compression", compression(written.compression.as_deref()));
-        let message_bytes_max =
-            problems.take("message_bytes_max", message_bytes(written.message_bytes_max.unwrap_or(1_000_000)));
+        let message_bytes_max = problems
+            .take("message_bytes_max", message_bytes(written.message_bytes_max.unwrap_or(MESSAGE_BYTES_MAX)));
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "10s"));
         let timeout = problems.take("timeout", span(written.timeout, "30s").and_then(bounded));

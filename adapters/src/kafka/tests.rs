@@ -1,6 +1,5 @@
 //! The Kafka adapter against Tansu, a broker that speaks Kafka's protocol, and the library's own mock of a cluster.
 
-use std::process::Command;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -18,14 +17,13 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::KafkaKind;
 use super::send::KafkaSender;
 use super::settings::KafkaSettings;
 use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
-use crate::peer::{Peer, free_port, tools};
-use crate::proxy::Proxy;
+use crate::peer::free_port;
+use crate::proxy::{Fault, Proxy, Way};
 use crate::servers::Tansu;
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -171,13 +169,21 @@ async fn bodies_of_every_length_arrive_in_order_up_to_the_limit() {
             let sample = Sample::new(stored(bytes(len), None)).key(&format!("{compression}/{len}"));
             sender.deliver(&sample.parcel()).await.unwrap();
         }
-        let large = Sample::new(bytes(1_000_001));
-        is(&sender.deliver(&large.parcel()).await.unwrap_err(), ErrorClass::Permanent, "message_bytes_max");
+        let most = usize::try_from(sender.describe().capabilities.body_bytes_max.unwrap()).unwrap();
+        assert_eq!(most, 1_000_000 - 16 * 1024);
+        let sample = Sample::new(stored(bytes(most), None)).key(&format!("{compression}/{most}"));
+        sender.deliver(&sample.parcel()).await.unwrap();
+        // Too long by itself, and by its headers.
+        for large in [Sample::new(bytes(most + 1)), Sample::new(bytes(most)).header("h", "x".repeat(17_000))]
+        {
+            let error = sender.deliver(&large.parcel()).await.unwrap_err();
+            is(&error, ErrorClass::Permanent, "message_bytes_max");
+        }
         let broken = Sample::new(stored(bytes(FRAGMENT_BYTES + 1), Some((1, ErrorKind::Corrupt))));
         is(&sender.deliver(&broken.parcel()).await.unwrap_err(), ErrorClass::Permanent, "could not be read");
     }
     let held = server.held();
-    assert_eq!(held.len(), 15);
+    assert_eq!(held.len(), 18);
     for (key, body) in held {
         let len: usize = key.split_once('/').unwrap().1.parse().unwrap();
         assert!(body == bytes(len), "{key}");
@@ -217,7 +223,7 @@ async fn a_server_that_is_down_or_hangs_costs_an_attempt() {
 async fn a_lost_answer_is_asked_for_again_within_the_attempt() {
     let port = free_port();
     let proxy = Proxy::start(port).await;
-    let server = Server::start_at(port, proxy.port).await;
+    let server = Server::of(Tansu::start(port, proxy.port)).await;
     let sender = open(&Tansu::settings_at(proxy.port)).await.unwrap();
     // The record's value in the request, the topic's name in the answer.
     proxy.lose(b"a body to be found", b"orders");
@@ -227,6 +233,28 @@ async fn a_lost_answer_is_asked_for_again_within_the_attempt() {
     assert!(held.iter().all(|one| *one == (KEY.to_owned(), b"a body to be found".to_vec())), "{held:?}");
     // The producer numbers its messages. A broker that looks at that has one; Tansu may not.
     assert!((1..=2).contains(&held.len()), "{held:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_the_broker_fences_is_replaced() {
+    let port = free_port();
+    let proxy = Proxy::start(port).await;
+    let _server = Server::of(Tansu::start(port, proxy.port)).await;
+    let sender = open(&Tansu::settings_at(proxy.port).with("timeout", "1s")).await.unwrap();
+    // Tansu fences a producer that comes back after it was cut off in the middle.
+    let mut fenced = false;
+    for after in 0..8 {
+        sender.deliver(&Sample::new("before").parcel()).await.unwrap();
+        proxy.set(Fault::Reset { way: Way::Request, after: after * 40 });
+        let mut sent = sender.deliver(&Sample::new(bytes(3000)).parcel()).await;
+        for _ in 0..3 {
+            let Err(error) = sent else { break };
+            fenced |= error.to_failure().text().contains("ProducerFenced");
+            sent = sender.deliver(&Sample::new(bytes(3000)).parcel()).await;
+        }
+        sent.unwrap();
+    }
+    assert!(fenced, "nothing was shown");
 }
 
 /// A cluster of the library's own, in this process.

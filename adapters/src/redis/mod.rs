@@ -34,7 +34,8 @@ fn info(settings: Option<&RedisSettings>) -> TransportInfo {
         description: "Adds each message to a stream, once within the window in which its key is known",
         capabilities: Capabilities::default()
             .double_safety(DoubleSafety::Keyed(Some(window)))
-            .body_bytes_max(body_bytes_max),
+            .body_bytes_max(body_bytes_max)
+            .reconciles(),
         uri_prefixes: &["redis://", "rediss://"],
     }
 }

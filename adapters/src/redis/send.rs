@@ -3,7 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, TransportInfo};
+use pillarbox_runtime::adapter::{Outgoing, Reconciled, SendError, Sender, Transport, TransportInfo};
 use redis::RedisError;
 use tokio::time::timeout;
 
@@ -62,6 +62,31 @@ impl RedisSender {
         }
     }
 
+    /// Asks whether the message's key is known. One that is not may have been and is forgotten, or is still on its way.
+    ///
+    /// # Errors
+    /// The server refuses to say, or does not answer.
+    pub(super) async fn ask(&self, parcel: &Parcel<'_>) -> Result<Reconciled, SendError> {
+        let mut command = redis::cmd("EXISTS");
+        command.arg(script::sent_key(&self.settings.stream, parcel.send_key));
+        let live = self.connector.live().await?;
+        let mut connection = live.connection.clone();
+        match timeout(self.settings.timeout, command.query_async::<i64>(&mut connection)).await {
+            Ok(Ok(1)) => Ok(Reconciled::Landed),
+            Ok(Ok(_)) => Ok(Reconciled::Unknown),
+            Ok(Err(error)) => {
+                if is_broken(&error) || error.is_unrecoverable_error() {
+                    self.connector.forget(&live).await;
+                }
+                Err(self.failed("the server does not say whether it has the message").caused_by(error))
+            }
+            Err(_elapsed) => {
+                self.connector.forget(&live).await;
+                Err(self.failed(&format!("no answer within {:?} (setting timeout)", self.settings.timeout)))
+            }
+        }
+    }
+
     fn refused(&self, error: RedisError) -> SendError {
         if is_broken(&error) {
             return self.failed("the connection broke before the answer").caused_by(error);
@@ -100,6 +125,10 @@ impl Transport for RedisSender {
 impl Sender for RedisSender {
     async fn send(&self, message: &Outgoing) -> Result<(), SendError> {
         self.deliver(&Parcel::from(message)).await
+    }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.ask(&Parcel::from(message)).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pillarbox_runtime::adapter::{
-    AdapterKind as _, DoubleSafety, ErrorClass, SendError, Settings, Transport as _,
+    AdapterKind as _, DoubleSafety, ErrorClass, Reconciled, SendError, Settings, Transport as _,
 };
 use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
 use redis::aio::MultiplexedConnection;
@@ -103,6 +103,21 @@ fn is(error: &SendError, class: ErrorClass, part: &str) {
     let chain = error.to_failure().chain.join(" <- ");
     assert_eq!(error.class(), class, "{chain}");
     assert!(chain.contains(part), "{chain}");
+}
+
+#[tokio::test]
+async fn asked_it_knows_what_it_has_while_the_window_lasts() {
+    let server = Server::start(&[]).await;
+    let sender = open(&server.settings().with("window", "1s")).await.unwrap();
+    let sample = Sample::new("hello");
+    assert!(sender.describe().capabilities.reconciles);
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
+    sender.deliver(&sample.parcel()).await.unwrap();
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Landed);
+    assert_eq!(sender.ask(&Sample::new("").key("other").parcel()).await.unwrap(), Reconciled::Unknown);
+    // The entry is still there, the key is forgotten.
+    while sender.ask(&sample.parcel()).await.unwrap() == Reconciled::Landed {}
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ fn info() -> TransportInfo {
         name: "S3",
         version: env!("CARGO_PKG_VERSION"),
         description: "Puts each message into a bucket as an object that replaces none",
-        capabilities: Capabilities::default().double_safety(DoubleSafety::Keyed(None)).streams(),
+        capabilities: Capabilities::default().double_safety(DoubleSafety::Keyed(None)).streams().reconciles(),
         uri_prefixes: &["s3://"],
     }
 }

@@ -12,7 +12,9 @@ use object_store::{
     Attributes, Error, GetOptions, MultipartUpload, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
     PutPayload,
 };
-use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, TransportInfo};
+use pillarbox_runtime::adapter::{
+    ErrorClass, Outgoing, Reconciled, SendError, Sender, Transport, TransportInfo,
+};
 use pillarbox_store::FRAGMENT_BYTES;
 
 use super::client::{self, Failure};
@@ -103,6 +105,22 @@ impl S3Sender {
                 let text = format!("{place}: {path}: another attempt is making it, or it came and went");
                 Err(SendError::temporary(text))
             }
+        }
+    }
+
+    /// Asks whether the message's object is there. One that is not may have been taken away, or is still on its way.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn ask(&self, parcel: &Parcel<'_>) -> Result<Reconciled, SendError> {
+        // What is wrong with the message or its name, the attempt tells.
+        let Ok(name) = self.settings.name_of(parcel) else { return Ok(Reconciled::Unknown) };
+        let Ok(path) = Path::parse(&name) else { return Ok(Reconciled::Unknown) };
+        match self.look(&path, parcel).await {
+            Ok(Seen::Ours) => Ok(Reconciled::Landed),
+            Ok(Seen::Nothing | Seen::Forbidden(_)) => Ok(Reconciled::Unknown),
+            Err(error) if error.class() == ErrorClass::Permanent => Ok(Reconciled::Unknown),
+            Err(error) => Err(error),
         }
     }
 
@@ -270,5 +288,9 @@ impl Transport for S3Sender {
 impl Sender for S3Sender {
     async fn send(&self, message: &Outgoing) -> Result<(), SendError> {
         self.deliver(&Parcel::from(message)).await
+    }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.ask(&Parcel::from(message)).await
     }
 }

@@ -1,26 +1,24 @@
 //! The S3 adapter against moto's server.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use pillarbox_runtime::adapter::{
-    AdapterKind as _, DoubleSafety, ErrorClass, SendError, Settings, Transport as _,
+    AdapterKind as _, DoubleSafety, ErrorClass, Reconciled, SendError, Settings, Transport as _,
 };
 use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::S3Kind;
 use super::send::{PART_BYTES, S3Sender};
 use super::settings::S3Settings;
 use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
-use crate::peer::{Peer, certificates, free_port, run, tools};
+use crate::peer::{certificates, run};
 use crate::proxy::Proxy;
 use crate::servers::Moto;
 use crate::template::key_hash;
@@ -238,6 +236,26 @@ async fn of_two_at_once_only_one_makes_the_object() {
     let error = first.and(second).unwrap_err();
     is(&error, ErrorClass::Permanent, "is not this message's");
     assert_eq!((server.names().await.len(), server.unfinished().await), (1, 0));
+}
+
+#[tokio::test]
+async fn asked_it_knows_what_it_has() {
+    let server = Server::start().await;
+    let sender = open(&server.settings()).await.unwrap();
+    let sample = Sample::new("hello");
+    assert!(sender.describe().capabilities.reconciles);
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
+    sender.deliver(&sample.parcel()).await.unwrap();
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Landed);
+    // Another message's has the name.
+    for other in [Sample::new("hello").key("other"), Sample::new("hello, hello")] {
+        assert_eq!(sender.ask(&other.parcel()).await.unwrap(), Reconciled::Unknown);
+    }
+    // A reader has taken it away.
+    server.ask(Method::DELETE, &format!("/orders/{ID}"), "").await;
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
+    let keyed = open(&server.settings().with("name", "{header:h}/{key}")).await.unwrap();
+    assert_eq!(keyed.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
 }
 
 #[tokio::test]

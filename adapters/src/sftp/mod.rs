@@ -30,7 +30,7 @@ fn info() -> TransportInfo {
         name: "SFTP",
         version: env!("CARGO_PKG_VERSION"),
         description: "Writes each message as a file of a server's folder, to be seen when it is whole",
-        capabilities: Capabilities::default().double_safety(DoubleSafety::Keyed(None)).streams(),
+        capabilities: Capabilities::default().double_safety(DoubleSafety::Keyed(None)).streams().reconciles(),
         uri_prefixes: &["sftp://"],
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, TransportInfo};
+use pillarbox_runtime::adapter::{Outgoing, Reconciled, SendError, Sender, Transport, TransportInfo};
 use pillarbox_store::IdSource;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
 
@@ -57,6 +57,21 @@ impl SftpSender {
         let put = put(&session, &temporary, &path, parcel).await;
         turn.whole = !put.as_ref().is_err_and(|fault| fault.broken);
         put.map_err(|fault| fault.error)
+    }
+
+    /// Asks whether the message's file is there. One that is not may have been taken away, or is still on its way.
+    ///
+    /// # Errors
+    /// The server does not answer, or does not let us look.
+    pub(super) async fn ask(&self, parcel: &Parcel<'_>) -> Result<Reconciled, SendError> {
+        // What is wrong with the message, the attempt tells.
+        let Ok(name) = self.settings.name.render(parcel) else { return Ok(Reconciled::Unknown) };
+        let session = self.session().await?;
+        let mut turn = Turn { sender: self, session: &session, whole: false };
+        let has = session.has(&self.settings.path_of(&name), parcel.body.len()).await;
+        turn.whole = !has.as_ref().is_err_and(|fault| fault.broken);
+        let has = has.map_err(|fault| fault.error)?;
+        Ok(if has { Reconciled::Landed } else { Reconciled::Unknown })
     }
 
     /// The connection, made anew where there is none.
@@ -182,5 +197,9 @@ impl Transport for SftpSender {
 impl Sender for SftpSender {
     async fn send(&self, message: &Outgoing) -> Result<(), SendError> {
         self.deliver(&Parcel::from(message)).await
+    }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        self.ask(&Parcel::from(message)).await
     }
 }

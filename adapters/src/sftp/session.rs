@@ -251,6 +251,15 @@ impl Session {
         }
     }
 
+    /// Whether a file of this name and length is there.
+    pub(super) async fn has(&self, path: &str, length: u64) -> Result<bool, Fault> {
+        match self.step(&format!("cannot look at {path}"), self.sftp.lstat(path)).await {
+            Ok(there) => Ok(there.attrs.is_regular() && there.attrs.size == Some(length)),
+            Err(fault) if fault.code == Some(StatusCode::NoSuchFile) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Removes a file.
     pub(super) async fn remove(&self, path: &str) -> Result<(), Fault> {
         self.step(&format!("cannot remove {path}"), self.sftp.remove(path)).await.map(drop)

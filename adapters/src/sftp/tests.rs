@@ -2,30 +2,26 @@
 
 use std::fs;
 use std::future::poll_fn;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
 use std::pin::pin;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use pillarbox_runtime::adapter::{
-    AdapterKind as _, DoubleSafety, ErrorClass, SendError, Settings, Transport as _,
+    AdapterKind as _, DoubleSafety, ErrorClass, Reconciled, SendError, Settings, Transport as _,
 };
 use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue, IdSource};
 use russh::keys::decode_secret_key;
 use russh::server::{self, Auth};
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::SftpKind;
 use super::send::SftpSender;
 use super::settings::SftpSettings;
 use crate::parcel::sample::{ID, Sample, bytes, context, stored};
-use crate::peer::{Peer, free_port, plain_user, program, run};
+use crate::peer::run;
 use crate::proxy::Proxy;
 use crate::servers::{Sshd, keygen};
 use crate::template::key_hash;
@@ -72,6 +68,22 @@ async fn bodies_of_every_length_arrive_whole_or_not_at_all() {
     let broken = Sample::new(stored(bytes(FRAGMENT_BYTES + 1), Some((1, ErrorKind::Corrupt)))).key("broken");
     is(&sender.deliver(&broken.parcel()).await.unwrap_err(), ErrorClass::Permanent, "could not be read");
     assert_eq!(server.files(), lengths.len());
+}
+
+#[tokio::test]
+async fn asked_it_knows_what_it_has() {
+    let server = Sshd::start().await;
+    let sender = open(&server.settings()).await.unwrap();
+    let sample = Sample::new("hello");
+    assert!(sender.describe().capabilities.reconciles);
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
+    sender.deliver(&sample.parcel()).await.unwrap();
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Landed);
+    assert_eq!(sender.ask(&Sample::new("hello, hello").parcel()).await.unwrap(), Reconciled::Unknown);
+    fs::remove_file(server.path("out").join(ID)).unwrap();
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
+    fs::create_dir(server.path("out").join(ID)).unwrap();
+    assert_eq!(sender.ask(&sample.parcel()).await.unwrap(), Reconciled::Unknown);
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pillarbox_runtime::Proxy;
 use pillarbox_runtime::adapter::{
     Adapter, BatchTransmitter, Begun, CheckedSettings, CommitConfirm, Done, OpenContext, Outgoing,
-    PreparedTransactions, SendError, Shape, TransmitBatch, Transmitted, Transmitter, Transport,
+    PreparedTransactions, Reconciled, SendError, Shape, TransmitBatch, Transmitted, Transmitter, Transport,
     TransportControl, TransportInfo,
 };
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ pub(crate) struct Notes {
     pub(crate) shown: Vec<String>,
     /// How many messages each batch had.
     pub(crate) batches: Vec<usize>,
+    /// What it said of messages in doubt, by their bodies.
+    pub(crate) told: Vec<(Bytes, Reconciled)>,
     one_by_one: bool,
     transacts: bool,
     sent: bool,
@@ -47,6 +50,12 @@ impl Spy {
 
     fn note(&self, note: impl FnOnce(&mut Notes)) {
         note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn note_told(&self, message: &Outgoing, told: &Result<Reconciled, SendError>) {
+        if let (Ok(body), Ok(told)) = (message.body().to_bytes(), told) {
+            self.note(|notes| notes.told.push((body, *told)));
+        }
     }
 
     /// Whether batches may be begun.
@@ -140,6 +149,12 @@ impl Transmitter for Each {
         });
         Ok(answer)
     }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let told = self.inner.reconcile(message).await;
+        self.spy.note_told(message, &told);
+        told
+    }
 }
 
 #[derive(Debug)]
@@ -177,6 +192,12 @@ impl BatchTransmitter for Batches {
 
     fn prepared_transactions(&self) -> Option<Arc<dyn PreparedTransactions>> {
         self.inner.prepared_transactions()
+    }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        let told = self.inner.reconcile(message).await;
+        self.spy.note_told(message, &told);
+        told
     }
 }
 

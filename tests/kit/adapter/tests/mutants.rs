@@ -124,6 +124,8 @@ mutants! {
     does_not_wait_for_slow_ones: Keyed Impatient by "delay";
     shows_what_is_only_prepared: TwoPhase CommitsEarly by "doubles" during "our crash";
     forgets_what_it_prepared: TwoPhase ListsNothing by "our crash";
+    says_that_all_has_landed: Keyed SaysLanded by "reconciles";
+    says_that_nothing_has_landed: Keyed SaysNotLanded by "reconciles";
     commits_in_parts: TwoPhase CommitsInParts by "all or none";
 }
 

@@ -114,6 +114,10 @@ async fn talk(stream: TcpStream, kept: Arc<Mutex<Kept>>, knows_keys: bool) -> Op
                 lock(&kept).prepared.remove(*transaction);
                 "OK\n".to_owned()
             }
+            ["HAS", key] => {
+                let has = lock(&kept).all.iter().any(|one| one.key.as_deref() == Some(*key));
+                if has { "YES\n" } else { "NO\n" }.to_owned()
+            }
             ["LIST"] => {
                 let names: Vec<String> = lock(&kept).prepared.keys().cloned().collect();
                 format!("OK {}\n", names.join(" "))

@@ -130,6 +130,7 @@ pub(super) async fn delay(bench: &mut Bench<'_>) -> Outcome {
         })?;
         sent.push(one);
     }
+    bench.calm();
     bench.judge(&sent).await
 }
 

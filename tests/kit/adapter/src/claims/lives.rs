@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pillarbox_runtime::adapter::Reconciled;
 use tokio::time::Instant;
 
 use super::{ensure, spread};
+use crate::Held;
 use crate::bench::{Bench, Drive, Fail, Outcome, Sent, open_box};
 use crate::proxy::{Fault, Way};
 use crate::spy::Spy;
@@ -154,6 +156,71 @@ async fn first_life(
     bench.learn(&life);
     life.crash().await?;
     Ok((deliveries, died))
+}
+
+/// Asked what became of a message in doubt, it does not say that one landed that is not there, nor that one did not that is,
+/// and it knows of at least one.
+pub(super) async fn reconciles(bench: &mut Bench<'_>) -> Outcome {
+    let life = bench.open(&Drive::default()).await?;
+    let body = bench.body(BODY);
+    let sent = bench.send(&life, body).await?;
+    bench.learn(&life);
+    bench.judge(&[sent]).await?;
+    life.finish().await?;
+    if !bench.record().reconciles {
+        return Err(Fail::NotChecked("it is not claimed that the destination can be asked"));
+    }
+    let mut knows = false;
+    for dies_at in 0.. {
+        let (died, knew) = asked(bench, Some(dies_at), None).await.map_err(|fail| at_step(fail, dies_at))?;
+        knows |= knew;
+        if !died {
+            break;
+        }
+    }
+    if bench.proxy.is_some() {
+        for way in [Way::Request, Way::Answer] {
+            let (_, knew) = asked(bench, None, Some(Fault::Hold { way, after: 0 })).await?;
+            knows |= knew;
+        }
+    }
+    ensure(knows, || "of what has landed it never says so".to_owned())
+}
+
+/// A life that ends early, and one that asks about what was on its way. Tells whether the first was long enough to be cut
+/// off, and whether something was said to have landed.
+async fn asked(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>) -> Outcome<(bool, bool)> {
+    let folder = tempfile::tempdir()?;
+    let first = bench.bodies(TOGETHER, BODY);
+    let drive =
+        Drive { folder: Some(folder.path().to_owned()), dies_at, first: first.clone(), ..Drive::default() };
+    if let (Some(fault), Some(proxy)) = (fault, &bench.proxy) {
+        proxy.set(fault);
+        proxy.throw_out();
+    }
+    let (deliveries, died) = first_life(bench, &drive, &first).await?;
+    bench.calm();
+    let before = bench.destination.held().await;
+    let next = bench.open(&Drive { dies_at: None, first: Vec::new(), ..drive }).await?;
+    let mut sent = Vec::new();
+    for (delivery, body) in deliveries.into_iter().zip(first) {
+        sent.push(Sent { body, detail: next.end(delivery).await? });
+    }
+    // Something that was still on its way may have come after the first look: what counts then is the last one.
+    let after = bench.destination.held().await;
+    let told = next.spy.notes().told;
+    for (body, told) in &told {
+        let there = |held: &[Held]| held.iter().any(|one| one.body == *body);
+        ensure(*told != Reconciled::Landed || there(&after), || {
+            format!("it says that a message has landed that is not there: {:?}", Held::new(body.clone()))
+        })?;
+        ensure(*told != Reconciled::NotLanded || !there(&before), || {
+            format!("it says that a message has not landed that is there: {:?}", Held::new(body.clone()))
+        })?;
+    }
+    bench.judge(&sent).await?;
+    next.finish().await?;
+    Ok((died, told.iter().any(|(_, told)| *told == Reconciled::Landed)))
 }
 
 /// A batch is there as a whole or not at all, whatever step a crash of ours comes at.

@@ -41,7 +41,7 @@ macro_rules! claim {
 }
 
 /// Every claim, in the order in which they are checked.
-pub(crate) const ALL: [Claim; 21] = [
+pub(crate) const ALL: [Claim; 22] = [
     claim!("streams", memory::streams, alone),
     claim!("settings", words::settings),
     claim!("kind", sends::kind),
@@ -60,6 +60,7 @@ pub(crate) const ALL: [Claim; 21] = [
     claim!("destination's crash", lives::crash_of_the_destination),
     claim!("stop", lives::stop),
     claim!("our crash", lives::crash_of_ours),
+    claim!("reconciles", lives::reconciles),
     claim!("all or none", lives::all_or_none),
     claim!("doubles", words::doubles),
     claim!("secrets", words::secrets),

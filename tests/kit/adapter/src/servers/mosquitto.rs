@@ -32,6 +32,11 @@ impl Mosquitto {
 
     /// Starts a broker that takes packets of so many bytes.
     pub async fn start(packet_bytes_max: usize) -> Self {
+        Self::start_with(packet_bytes_max, "").await
+    }
+
+    /// With `more` in its configuration.
+    pub async fn start_with(packet_bytes_max: usize, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, tls_port) = (free_port(), free_port());
         certificates(folder.path());
@@ -39,7 +44,7 @@ impl Mosquitto {
         let config = format!(
             "user root\npersistence true\npersistence_location {}/\nautosave_on_changes true\nautosave_interval 1\n\
              allow_anonymous false\npassword_file {}\nacl_file {}\nmax_packet_size {packet_bytes_max}\n\
-             max_queued_messages 0\nmax_inflight_messages 0\n\
+             {more}\n\
              listener {port} 127.0.0.1\nlistener {tls_port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n",
             folder.path().display(),
             path("passwords"),

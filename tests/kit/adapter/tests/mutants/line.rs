@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pillarbox_runtime::adapter::{
     Adapter, AdapterKind, BatchSender, Capabilities, CheckedSettings, DoubleSafety, OpenContext, Order,
-    Outgoing, SendError, SettingProblem, Settings, SettingsError, Shape, TransactionId, TransactionalSender,
-    Transport, TransportInfo,
+    Outgoing, Reconciled, SendError, SettingProblem, Settings, SettingsError, Shape, TransactionId,
+    TransactionalSender, Transport, TransportInfo,
 };
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -56,6 +56,8 @@ pub(crate) enum Mutant {
     CommitsEarly,
     ListsNothing,
     CommitsInParts,
+    SaysLanded,
+    SaysNotLanded,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +90,9 @@ impl LineKind {
             .body_bytes_max(BODY_BYTES_MAX)
             .order(Order::InBatch)
             .streams();
+        if self.class == Class::Keyed {
+            record = record.reconciles();
+        }
         if self.class == Class::TwoPhase {
             record = record.shape(Shape::TransactionalBatch).all_or_none();
         }
@@ -339,6 +344,23 @@ impl BatchSender for LineSender {
         let sent = tokio::time::timeout(self.patience(), self.send_all(messages)).await;
         let late = |_| messages.iter().map(|_| Err(SendError::temporary("no answer in time"))).collect();
         sent.unwrap_or_else(late)
+    }
+
+    async fn reconcile(&self, message: &Outgoing) -> Result<Reconciled, SendError> {
+        match self.line.kind.mutant {
+            Some(Mutant::SaysLanded) => return Ok(Reconciled::Landed),
+            Some(Mutant::SaysNotLanded) => return Ok(Reconciled::NotLanded),
+            _ => {}
+        }
+        self.in_time(async {
+            let words = format!("HAS {}\n", message.send_key());
+            match self.ask(&mut self.connect().await?, &words).await?.as_str() {
+                "YES\n" => Ok(Reconciled::Landed),
+                // What is on its way may still come.
+                _ => Ok(Reconciled::Unknown),
+            }
+        })
+        .await
     }
 
     async fn close(&self) {
