@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pillarbox_store::{Batch, Doubt, Durability, Error, Lease, Leased};
+use pillarbox_store::{Batch, Doubt, Durability, Lease, Leased};
 use tokio::time::Instant;
 
 use crate::adapter::{DoubleSafety, Outgoing, Reconciled};
@@ -96,20 +96,26 @@ fn course(policy: &DoubtPolicy, doubt: &Doubt, told: Reconciled) -> Course {
 /// Records that these are about to be sent, as the route wants it.
 ///
 /// # Errors
-/// The box's. None of them may be sent then.
-pub(crate) async fn intend(lane: &Lane, leases: impl Iterator<Item = Lease>) -> Result<(), Error> {
+/// The box's own, or that a lease has ended: whoever has that message now may be sending it. None of them may be sent
+/// then, as the adapter has them in one batch already.
+pub(crate) async fn intend(lane: &Lane, leases: impl Iterator<Item = Lease>) -> Result<(), String> {
     let durability = match lane.config().doubt.record {
         IntentRecord::None => return Ok(()),
         IntentRecord::Written => Durability::Written,
         IntentRecord::Flushed => Durability::Flushed,
     };
-    let core = lane.core();
-    let batch = Batch::new(core.ids.batch()).durability(durability);
-    let batch = leases.fold(batch, Batch::intend);
-    if batch.ops().is_empty() {
+    let leases: Vec<Lease> = leases.collect();
+    if leases.is_empty() {
         return Ok(());
     }
-    core.store.commit(&batch).await.map(drop)
+    let core = lane.core();
+    let batch = Batch::new(core.ids.batch()).durability(durability);
+    let batch = leases.iter().copied().fold(batch, Batch::intend);
+    let committed = core.store.commit(&batch).await.map_err(|error| error.to_string())?;
+    match leases.iter().zip(committed.results()).find(|(_lease, result)| !result.is_applied()) {
+        Some((lease, _refused)) => Err(format!("the lease of delivery {} has ended", lease.delivery())),
+        None => Ok(()),
+    }
 }
 
 /// Decides about those in doubt. Gives the messages that are to be sent, each still with its credit.

@@ -132,9 +132,9 @@ impl Flight {
             collected.refused.into_iter().filter_map(|(ticket, fault)| failed(ticket, fault)).collect();
         let mut collected_batch = collected.batch;
         if let Some(batch) = &mut collected_batch
-            && let Err(error) = doubt::intend(&self.lane, self.open_leases()).await
+            && let Err(why) = doubt::intend(&self.lane, self.open_leases()).await
         {
-            self.lane.backs_off("record what is about to be sent", &error.to_string());
+            self.lane.backs_off("record what is about to be sent", &why);
             batch.clear();
             collected_batch = None;
         }

@@ -203,6 +203,9 @@ pub struct SettleDoubt {
     /// key. suspend: it is parked until it is resumed or terminated
     #[arg(long = "as", value_name = "VERDICT", value_parser = verdict)]
     pub verdict: DoubtVerdict,
+    /// Yes, all of them have landed
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `salvage`.

@@ -142,7 +142,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What is known of a message and its deliveries, attempts included.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Corrupt`], [`crate::ErrorKind::Unavailable`] where it cannot be read.
+    /// [`crate::ErrorKind::Corrupt`]; [`crate::ErrorKind::Unavailable`] where it cannot be read, or where the box has stopped
+    /// after a failed write: what that write did may come to nothing, so that nothing is told before it is opened again.
     async fn message(&self, id: MessageId) -> Result<Option<MessageInfo>, Error>;
 
     /// What is known of a delivery, attempts included.

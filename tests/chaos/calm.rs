@@ -201,8 +201,10 @@ impl Scene {
 
     /// What the servers said of damage and of themselves.
     fn read_log(&self) {
+        let may_stop = self.may_have_stopped();
         for line in self.place.log().lines() {
-            if ["panicked", "damaged", "the box has stopped"].iter().any(|word| line.contains(word)) {
+            let has = |word| line.contains(word);
+            if has("panicked") || has("damaged") || (has("the box has stopped") && !may_stop) {
                 self.witness.saw(Fact::Trouble(format!("the log has: {line}")));
             }
         }

@@ -241,9 +241,15 @@ impl Scene {
         // A fifth of the time is the adapters' own.
         let how = if asked.elapsed() < DRAIN * 4 / 5 { Ending::Drained } else { Ending::Cut };
         self.witness.saw(Fact::Ended(self.life, how));
-        if status.code() != Some(0) {
+        if status.code() != Some(0) && !self.may_have_stopped() {
             self.witness.saw(Fact::Trouble(format!("the server left with {status}")));
         }
+    }
+
+    /// Whether a full disk may have stopped a box. What it had begun is settled by the next life.
+    pub(crate) fn may_have_stopped(&self) -> bool {
+        let was_full = || self.witness.facts().iter().any(|(_, fact)| matches!(fact, Fact::Full));
+        self.engine.stops_on_a_full_disk() && was_full()
     }
 
     /// The server is gone: waits until the destination has read everything that it sent.

@@ -83,17 +83,23 @@ impl Engine {
         }
     }
 
-    /// A small disk: more than the box needs for what waits, and filled within a moment. Sled leaves 64 MiB free.
+    /// A small disk: more than the box needs for what waits, and filled within a moment. Sled leaves 64 MiB free,
+    /// and gives nothing back.
     pub(crate) fn disk(self) -> &'static str {
         match self {
             Self::Journal | Self::Memory => "size=96m",
-            Self::Sled => "size=256m",
+            Self::Sled => "size=768m",
         }
     }
 
     /// Whether a box opens on a disk without any room. Sled writes when it opens one.
     pub(crate) fn opens_on_a_full_disk(self) -> bool {
         self != Self::Sled
+    }
+
+    /// Whether a full disk that is met in the middle of a write stops the box until it is opened again.
+    pub(crate) fn stops_on_a_full_disk(self) -> bool {
+        self == Self::Sled
     }
 
     /// The most that the files may take when so many traces and bytes of bodies are left.
@@ -105,7 +111,7 @@ impl Engine {
             Self::Journal => 2 * kept + 8 * MIB,
             Self::Memory => 0,
             // It never gives a segment of 16 MiB back, and keeps as many as it needed when it was busiest.
-            Self::Sled => 4 * kept + 8 * 16 * MIB,
+            Self::Sled => 4 * kept + 16 * 16 * MIB,
         }
     }
 }

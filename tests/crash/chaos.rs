@@ -23,7 +23,7 @@ fn figure(table: &str, row: &str) -> u64 {
 
 #[test]
 fn nothing_is_lost_in_chaos() {
-    let (is_fine, table) = rounds("journal", 3, 14);
+    let (is_fine, table) = rounds("journal", 3, 22);
     assert!(is_fine);
     assert!(figure(&table, "SIGKILL") >= 25);
     for row in ["SIGSTOP for longer than every timeout", "full disks", "clock jumps"] {
@@ -35,7 +35,7 @@ fn nothing_is_lost_in_chaos() {
 
 #[test]
 fn nothing_is_lost_in_chaos_on_sled() {
-    let (is_fine, table) = rounds("sled", 1, 10);
+    let (is_fine, table) = rounds("sled", 1, 16);
     assert!(is_fine);
     assert!(figure(&table, "SIGKILL") >= 5);
     assert_eq!(figure(&table, "LOST"), 0);

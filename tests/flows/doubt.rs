@@ -84,7 +84,11 @@ async fn what_landed_is_settled_where_no_server_runs() {
     let (message, number) = killed_while_sending(&place, &destination).await;
     let list = listed(&place, &["--port", "orders"]).await;
     assert_eq!((&list[0]["state"], &list[0]["doubt"]["crashes"]), (&"ready".into(), &1.into()), "{list:?}");
-    let settled = place.run(&["indoubt", "settle", "--all", "--as", "landed"]).await;
+    place
+        .run(&["indoubt", "settle", "--all", "--as", "landed"])
+        .await
+        .failed(2, &["1 delivery would end without being sent again; nothing was done", "--yes"]);
+    let settled = place.run(&["indoubt", "settle", "--all", "--as", "landed", "--yes"]).await;
     assert_eq!(settled.ok().trim(), format!("{number} settled, now done"));
     let server = place.serve().await;
     the_port_sends(&server).await;

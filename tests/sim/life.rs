@@ -159,8 +159,14 @@ impl Life {
 
     /// The process ends where it stands, and the disk keeps what it keeps.
     pub(crate) async fn end_process(&mut self, why: &'static str, cut: Cut) {
+        // A flush that failed makes the host forget what it was to write.
+        let keeps_written = match cut {
+            Cut::Process => true,
+            Cut::All => self.disk.figures().faults == 0,
+            Cut::Nothing | Cut::Sectors => false,
+        };
         self.disk = self.disk.cut(cut);
-        self.world.record(What::Crash(why));
+        self.world.record(What::Crash { why, keeps_written });
         if let Some(Process { runtime, store, journal }) = self.process.take() {
             let tasks = runtime.tasks().clone();
             drop(runtime);

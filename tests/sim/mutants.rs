@@ -8,7 +8,7 @@ use pillarbox_store::mutant;
 use crate::run::{Outcome, run};
 
 /// Each mutant and what it does.
-pub(crate) const MUTANTS: [(&str, &str); 36] = [
+pub(crate) const MUTANTS: [(&str, &str); 37] = [
     ("early-acknowledge", "a batch is answered before it is flushed"),
     ("skipped-flush", "the journal says that it flushed and did not"),
     ("failed-flush-passes", "a flush that failed counts as one that did not"),
@@ -35,6 +35,7 @@ pub(crate) const MUTANTS: [(&str, &str); 36] = [
     ("all-or-none-ignored", "an all-or-none batch is applied in part"),
     ("batch-applied-twice", "a batch committed again is applied again"),
     ("refused-and-applied", "an operation is refused and applied"),
+    ("crash-leaves-no-doubt", "what a crash cut off comes again as if it had never been sent"),
     ("backup-budget-not-fresh", "the backup route starts with the primary's attempts"),
     ("let-go-is-forgotten", "a message let go of by its adapter is never settled"),
     ("timeout-not-settled", "an attempt whose time is up is never settled"),

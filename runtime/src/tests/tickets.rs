@@ -1,10 +1,11 @@
 //! One outcome for each message: what comes second, late or not at all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{DeliveryState, ErrorKind, Headers, Refusal, Timestamp};
 
-use super::kit::{Bench, Scripted, Treat, name, seconds, settle, steady};
+use super::kit::{Bench, Hook, Scripted, Treat, name, seconds, settle, steady};
 use crate::adapter::{Outgoing, SendError};
 use crate::{CompletionError, ItemStatus, Port, RouteConfig};
 
@@ -256,4 +257,20 @@ async fn an_adapters_complaint_is_shown_until_a_message_is_delivered() {
     batch.delete(kept[0].clone());
     batch.done().await.unwrap();
     assert_eq!(trouble(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lost_its_lease_before_its_intent_was_recorded_is_not_sent() {
+    let scripted = Scripted::new();
+    let bench = Bench::over(scripted.adapter()).await;
+    let store = Arc::clone(&bench.store);
+    let revoke = move || store.revoke_oldest();
+    scripted.with(|script| script.on_transmit = Some(Hook(Box::new(revoke))));
+    let ids = bench.submit_many("p", &["a", "b"]).await;
+    seconds(5).await;
+    assert_eq!(scripted.wire(), ["b"], "somebody else has decided about a");
+    assert_eq!(bench.state(ids[0]), DeliveryState::Suspended);
+    assert_eq!(bench.state(ids[1]), DeliveryState::Done);
+    assert_eq!(bench.failures(ids[1]), [""; 0], "no attempt of b has failed");
+    assert_eq!(bench.in_flight(), 0);
 }

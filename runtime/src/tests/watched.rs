@@ -83,6 +83,12 @@ impl WatchedBox {
         Record { state, route, attempts: detail.attempts, due, reason }
     }
 
+    /// Ends the lease of the oldest delivery that was leased.
+    pub(super) fn revoke_oldest(&self) {
+        let oldest = *self.inner().leases.keys().next().unwrap();
+        self.revoke(oldest);
+    }
+
     /// Ends the lease of a delivery: somebody else has decided about it.
     pub(super) fn revoke(&self, id: DeliveryId) {
         let lease = self.inner().leases[&id];

@@ -1,7 +1,7 @@
 //! `resume`, `terminate` and `indoubt settle`.
 
 use futures_util::{StreamExt as _, stream};
-use pillarbox_store::{DeliveryId, DeliveryState, Filter};
+use pillarbox_store::{DeliveryId, DeliveryState, DoubtVerdict, Filter};
 use serde_json::json;
 
 use super::ls::{filter, gather};
@@ -56,6 +56,11 @@ pub(super) async fn settle_doubt(
         output.note(&format!("{} to settle as {}", count(&ids), settle.verdict.as_str()));
         if !sent.is_empty() {
             output.note(&format!("{} more being sent again right now, left alone", sent.len()));
+        }
+        // What has not landed after all would be lost by it.
+        if settle.verdict == DoubtVerdict::Landed && !settle.yes && !ids.is_empty() {
+            let what = format!("{} would end without being sent again; nothing was done", count(&ids));
+            return Err(Failure::usage(what).next("the same with --yes"));
         }
         ids
     } else {

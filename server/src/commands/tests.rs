@@ -58,7 +58,9 @@ async fn doubts_are_settled_by_number_by_message_and_all_of_a_port() {
     bench.run("indoubt ls --all --json").await.unwrap();
     bench.run(&format!("indoubt settle {} --as suspend", ids[0])).await.unwrap();
     bench.run(&format!("indoubt settle {} --as landed --json", taken[1].message_id)).await.unwrap();
-    bench.run("indoubt settle --all --port other --as landed").await.unwrap();
+    let unsure = bench.run("indoubt settle --all --as landed").await.unwrap_err();
+    assert!(unsure.next.is_some_and(|next| next.contains("--yes")));
+    bench.run("indoubt settle --all --port other --as landed --yes").await.unwrap();
     let states = [DeliveryState::Suspended, DeliveryState::Done, DeliveryState::InDoubt, DeliveryState::Done];
     for (id, state) in ids.iter().zip(states) {
         assert_eq!(bench.state(*id).await, state, "delivery {id}");

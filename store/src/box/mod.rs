@@ -33,11 +33,13 @@ use crate::ledger::{Ledger, Prepared};
 use crate::store::{Changes, Watch};
 use crate::{
     Answered, Batch, BoxId, BoxStats, Committed, Decisions, DeliveryDetail, DeliveryId, DeliveryInfo, Error,
-    Filter, Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp, Want,
+    ErrorKind, Filter, Lease, Leased, MessageId, MessageInfo, PortInfo, PortName, Route, Store, Timestamp,
+    Want,
 };
 use commit::Committer;
 pub use config::{AnswerRetention, BoxConfig, Committing, EngineKind, Retention};
 pub use stage::BodyWriter;
+use view::Reading;
 
 /// A durable box of messages over one engine: the implementation of [`Store`] for a single process.
 ///
@@ -91,6 +93,16 @@ impl Shared {
 
     fn failed(&self) -> Option<Error> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the ledger holds nothing that may not last, and keeps it so for as long as the guard is held. After a
+    /// failure nobody knows what will last, so that nothing is told; what a closed box holds is known.
+    async fn look(&self) -> Result<Reading<'_>, Error> {
+        let reading = self.view.read().await;
+        match self.failed() {
+            Some(error) if error.kind() != ErrorKind::Closed => Err(error),
+            _ => Ok(reading),
+        }
     }
 
     /// Refuses what a box that has stopped cannot do.
@@ -193,27 +205,27 @@ impl Store for MessageBox {
     }
 
     async fn message(&self, id: MessageId) -> Result<Option<MessageInfo>, Error> {
-        let _durable = self.shared().view.read().await;
+        let _durable = self.shared().look().await?;
         query::message(self.shared(), id)
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, Error> {
-        let _durable = self.shared().view.read().await;
+        let _durable = self.shared().look().await?;
         query::delivery(self.shared(), id)
     }
 
     async fn body(&self, id: MessageId, fragment: u32) -> Result<Option<Bytes>, Error> {
-        let _durable = self.shared().view.read().await;
+        let _durable = self.shared().look().await?;
         query::body(self.shared(), id, fragment)
     }
 
     async fn answer(&self, id: DeliveryId) -> Result<Option<Answered>, Error> {
-        let _durable = self.shared().view.read().await;
+        let _durable = self.shared().look().await?;
         query::answer(self.shared(), id)
     }
 
     async fn decisions(&self) -> Result<Decisions, Error> {
-        let _durable = self.shared().view.read().await;
+        let _durable = self.shared().look().await?;
         self.shared().check_alive()?;
         Ok(self.shared().state().ledger.decisions())
     }
@@ -222,7 +234,7 @@ impl Store for MessageBox {
         let mut page = query::Page::new(filter);
         while !page.is_full() {
             // Let go of between portions, so that commits go on.
-            let _durable = self.shared().view.read().await;
+            let _durable = self.shared().look().await?;
             if !page.look_on(self.shared(), filter)? {
                 break;
             }
@@ -275,7 +287,7 @@ impl MessageBox {
 
     /// A leased delivery whose bytes are damaged is parked with that reason; anything else is the caller's error.
     async fn park_damaged(&self, lease: &Lease, error: &Error) -> Result<(), Error> {
-        if error.kind() != crate::ErrorKind::Corrupt {
+        if error.kind() != ErrorKind::Corrupt {
             self.release(&[*lease]);
             return Err(error.clone());
         }

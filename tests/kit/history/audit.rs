@@ -74,7 +74,7 @@ impl Checker {
         self.applied.insert(batch.id, None);
         for (delivery, after) in &batch.after {
             let mut after = after.clone();
-            after.crash();
+            after.crash(false);
             self.rows.insert(*delivery, after);
         }
         for op in &batch.ops {

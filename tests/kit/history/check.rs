@@ -69,6 +69,14 @@ pub(super) struct Batch {
 
 pub(super) type Results = Vec<Result<Option<DeliveryId>, Refusal>>;
 
+/// What a destination sees beside the message.
+struct Seen<'a> {
+    attempt: u32,
+    send_key: &'a str,
+    body: u64,
+    in_doubt: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     pub(super) now: Timestamp,
@@ -127,12 +135,13 @@ impl Checker {
                     held.is_abandoned = true;
                 }
             }
-            What::Seen { to, route, attempt, send_key, body } => {
-                self.seen(to, *route, *attempt, send_key, *body);
+            What::Seen { to, route, attempt, send_key, body, in_doubt } => {
+                let (attempt, body, in_doubt) = (*attempt, *body, *in_doubt);
+                self.seen(to, *route, Seen { attempt, send_key, body, in_doubt });
             }
             What::Told { to, attempt, told } => self.told(to, *attempt, *told),
             What::Audit { found, counts, traces_kept } => self.audit(found, counts, *traces_kept),
-            What::Crash(_) => self.crash(),
+            What::Crash { keeps_written, .. } => self.crash(*keeps_written),
             What::Opened(Ok(())) => self.is_draining = false,
             What::Opened(Err(why)) => {
                 self.broken(Invariant::I18, format!("the box does not open: {why}"));
@@ -435,7 +444,8 @@ impl Checker {
         }
     }
 
-    fn seen(&mut self, to: &To, route: Route, attempt: u32, send_key: &str, body: u64) {
+    fn seen(&mut self, to: &To, route: Route, seen: Seen<'_>) {
+        let Seen { attempt, send_key, body, in_doubt } = seen;
         let Some(message) = self.messages.get_mut(&to.message) else {
             return self.broken(Invariant::I2, format!("{to:?} arrived and was never submitted"));
         };
@@ -465,7 +475,14 @@ impl Checker {
             wrong.push((Invariant::I5, "it had been sent, and nothing put that in doubt"));
         }
         if attempt == row.attempts + 1 {
+            if row.is_cut_off && !in_doubt {
+                wrong.push((
+                    Invariant::I5,
+                    "a crash cut it off while it was being sent, and it does not say so",
+                ));
+            }
             (row.sent, row.in_doubt) = (None, row.is_shared);
+            (row.seen, row.is_cut_off) = (attempt, false);
         }
         let text = format!("{to:?} arrived by attempt {attempt}: {row:?}");
         for (invariant, why) in wrong {
@@ -492,10 +509,10 @@ impl Checker {
         }
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self, keeps_written: bool) {
         let cut_off = std::mem::take(&mut self.open);
         self.doubts.extend(cut_off.into_values());
-        self.rows.values_mut().for_each(Row::crash);
+        self.rows.values_mut().for_each(|row| row.crash(keeps_written));
         self.is_draining = false;
     }
 

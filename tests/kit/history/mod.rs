@@ -258,6 +258,8 @@ pub enum What {
         send_key: String,
         /// The hash of the body that arrived.
         body: u64,
+        /// Whether it says that it may have come before.
+        in_doubt: bool,
     },
     /// An adapter told how an attempt ended.
     Told {
@@ -278,7 +280,12 @@ pub enum What {
         traces_kept: bool,
     },
     /// The process died, or the machine.
-    Crash(&'static str),
+    Crash {
+        /// How.
+        why: &'static str,
+        /// Whether what was written is there, flushed or not.
+        keeps_written: bool,
+    },
     /// The box was opened; an error where it did not open although the disk did as it was told.
     Opened(Result<(), String>),
     /// The runtime begins to shut down.

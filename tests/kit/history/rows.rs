@@ -62,6 +62,10 @@ pub(super) struct Row {
     pub(super) asked: Option<u32>,
     /// A repeated send is to be expected.
     pub(super) in_doubt: bool,
+    /// The attempt without an outcome that the destination has seen; 0 for none.
+    pub(super) seen: u32,
+    /// A crash came after that, and the box has to know it.
+    pub(super) is_cut_off: bool,
     /// Crashes in a row while it was held.
     pub(super) crashes: u32,
     /// An attempt was given up without being counted: what is heard of this attempt's number may come from it.
@@ -90,6 +94,8 @@ impl Row {
             asked: None,
             in_doubt: false,
             crashes: 0,
+            seen: 0,
+            is_cut_off: false,
             is_shared: false,
             send_keys: [None, None],
             is_forgotten: false,
@@ -104,6 +110,7 @@ impl Row {
     /// Changes the row as the holder of its lease decided.
     pub(super) fn settle(&mut self, how: How, charged: bool, now: Timestamp) {
         self.held = None;
+        (self.seen, self.is_cut_off) = (0, false);
         if charged {
             self.attempts += 1;
             self.on_route += 1;
@@ -163,7 +170,10 @@ impl Row {
     }
 
     /// The process died: nobody holds it any more, and whether it was sent is in doubt.
-    pub(super) fn crash(&mut self) {
+    pub(super) fn crash(&mut self, keeps_written: bool) {
+        // What was only written says so only where that is kept.
+        self.is_cut_off = keeps_written && (self.is_cut_off || self.seen == self.attempts + 1);
+        self.seen = 0;
         self.crashes += u32::from(self.held.take().is_some());
         self.in_doubt = true;
     }

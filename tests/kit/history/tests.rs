@@ -56,7 +56,14 @@ fn lease(number: u64, attempts: (u32, u32)) -> What {
 }
 
 fn seen(attempt: u32) -> What {
-    What::Seen { to: to(), route: Route::Primary, attempt, send_key: "key".to_owned(), body: 5 }
+    What::Seen {
+        to: to(),
+        route: Route::Primary,
+        attempt,
+        send_key: "key".to_owned(),
+        body: 5,
+        in_doubt: false,
+    }
 }
 
 fn told(attempt: u32, told: Told) -> What {
@@ -159,7 +166,7 @@ fn what_is_unknown_and_sent_and_then_gone_breaks_i2() {
         commit(1, submit()),
         What::Answered(batch(1), Answer::Unknown),
         seen(1),
-        What::Crash("power"),
+        What::Crash { why: "power", keeps_written: true },
         What::Opened(Ok(())),
         audit(None, Counts::default()),
     ];
@@ -248,7 +255,7 @@ fn half_a_batch_after_a_crash_breaks_i10() {
     let whats = vec![
         What::Port(port(), limits()),
         What::Commit { batch: batch(1), strict: false, ops: vec![submit(), said] },
-        What::Crash("power"),
+        What::Crash { why: "power", keeps_written: true },
         What::Opened(Ok(())),
         audit(Some(info(DeliveryState::Ready, 0)), Counts { ready: 1, ..Counts::default() }),
     ];
@@ -291,4 +298,30 @@ fn a_box_that_does_not_open_breaks_i18() {
 fn an_invariant_is_checked_or_says_why_not() {
     let open: Vec<_> = Invariant::ALL.into_iter().filter(|one| one.not_yet().is_some()).collect();
     assert_eq!(open, [Invariant::I6, Invariant::I11, Invariant::I12, Invariant::I15]);
+}
+
+#[test]
+fn a_repeat_after_a_crash_that_does_not_say_so_breaks_i5() {
+    let life = |keeps_written, in_doubt| {
+        let again = match seen(1) {
+            What::Seen { to, route, attempt, send_key, body, .. } => {
+                What::Seen { to, route, attempt, send_key, body, in_doubt }
+            }
+            other => other,
+        };
+        broken_by(vec![
+            What::Port(port(), limits()),
+            commit(1, submit()),
+            applied(1, Some(1)),
+            lease(1, (0, 0)),
+            seen(1),
+            What::Crash { why: "kill", keeps_written },
+            What::Opened(Ok(())),
+            lease(2, (0, 0)),
+            again,
+        ])
+    };
+    assert!(life(true, false).contains(&Invariant::I5));
+    assert!(!life(true, true).contains(&Invariant::I5));
+    assert!(!life(false, false).contains(&Invariant::I5), "the disk may have forgotten it");
 }

@@ -160,6 +160,7 @@ impl Destination {
             attempt: message.attempt(),
             send_key: message.send_key().to_owned(),
             body: body_hash(&body),
+            in_doubt: message.in_doubt(),
         });
         Ok(())
     }

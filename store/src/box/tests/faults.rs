@@ -163,6 +163,28 @@ async fn a_failed_flush_stops_the_box_and_reopening_settles_the_batch() {
     }
 }
 
+/// The failed batch may come to nothing: until that is settled nobody may be told what it did.
+#[tokio::test]
+async fn what_may_not_last_is_told_to_nobody_after_a_failed_flush() {
+    let disk = FaultDisk::new();
+    let mailbox = defined(&disk).await;
+    let id = ids().message();
+    let submit = Batch::new(ids().batch()).submit(&port("orders"), Message::new(id, "body"));
+    assert!(mailbox.commit(&submit).await.unwrap().all_applied());
+    let leased = mailbox.lease(&want("orders")).await.unwrap();
+    // The write and the flush of the completion: the second one fails.
+    disk.plan(Plan::FailAt(disk.operations() + 1));
+    let done = Batch::new(ids().batch()).delete(leased[0].lease, None);
+    let failed = mailbox.commit(&done).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Unavailable);
+    assert_eq!(mailbox.message(id).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let delivery = leased[0].lease.delivery();
+    assert_eq!(mailbox.delivery(delivery).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let listed = mailbox.deliveries(&Filter::default()).await.unwrap_err();
+    assert_eq!(listed.kind(), ErrorKind::Unavailable);
+    assert_eq!(mailbox.body(id, 0).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
 /// Stops at every operation of a life with every kind of step. After reopening the box is as the last acknowledged
 /// step left it, or as the one that was cut off would have: never anything else, and never damaged.
 #[tokio::test]
