@@ -6,6 +6,8 @@ use std::sync::Arc;
 use pillarbox_runtime::adapter::SendError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+#[cfg(feature = "http")]
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -20,6 +22,17 @@ pub(crate) struct Trust {
     pub(crate) ca_file: Option<PathBuf>,
     /// The setting `danger_accept_invalid_certs`: whoever answers is trusted.
     pub(crate) accept_invalid: bool,
+    /// Who we say that we are.
+    #[cfg(feature = "http")]
+    pub(crate) client: Option<Client>,
+}
+
+/// The settings `client_cert_file` and `client_key_file`: a certificate and its key, both in PEM form.
+#[cfg(feature = "http")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Client {
+    cert_file: PathBuf,
+    key_file: PathBuf,
 }
 
 impl Trust {
@@ -44,7 +57,39 @@ impl Trust {
             problems
                 .add("danger_accept_invalid_certs", "with it `ca_file` has no effect; remove one of the two");
         }
-        Self { ca_file, accept_invalid }
+        Self {
+            ca_file,
+            accept_invalid,
+            #[cfg(feature = "http")]
+            client: None,
+        }
+    }
+
+    /// Adds a certificate of our own, and checks its two settings. Where nothing is encrypted, neither is to be there.
+    #[cfg(feature = "http")]
+    pub(crate) fn with_client(
+        mut self,
+        cert_file: Option<PathBuf>,
+        key_file: Option<PathBuf>,
+        plain: bool,
+        only: &str,
+        problems: &mut Problems,
+    ) -> Self {
+        let named =
+            [("client_cert_file", &cert_file, "a certificate"), ("client_key_file", &key_file, "its key")];
+        for (key, path, what) in named {
+            if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+                problems.add(key, format!("name a file with {what} in PEM form"));
+            }
+            if path.is_some() && plain {
+                problems.add(key, format!("it is for {only} only; remove it or correct the address"));
+            }
+            if path.is_none() && (cert_file.is_some() || key_file.is_some()) {
+                problems.add(key, format!("name a file with {what} too: one is nothing without the other"));
+            }
+        }
+        self.client = cert_file.zip(key_file).map(|(cert_file, key_file)| Client { cert_file, key_file });
+        self
     }
 }
 
@@ -63,7 +108,8 @@ pub(crate) fn client_config(trust: Option<&Trust>) -> Result<ClientConfig, SendE
     let verifier: Arc<dyn ServerCertVerifier> = if trust.accept_invalid {
         Arc::new(AcceptAny(provider))
     } else {
-        let extra = trust.ca_file.as_deref().map_or_else(|| Ok(Vec::new()), certificates)?;
+        let extra =
+            trust.ca_file.as_deref().map_or_else(|| Ok(Vec::new()), |path| certificates("ca_file", path))?;
         let verifier = Verifier::new_with_extra_roots(extra, provider).map_err(|error| {
             SendError::temporary(
                 "cannot load certificates to trust; install the system's (ca-certificates), or set ca_file",
@@ -72,20 +118,36 @@ pub(crate) fn client_config(trust: Option<&Trust>) -> Result<ClientConfig, SendE
         })?;
         Arc::new(verifier)
     };
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    #[cfg(feature = "http")]
+    if let Some(client) = &trust.client {
+        let chain = certificates("client_cert_file", &client.cert_file)?;
+        let key = PrivateKeyDer::from_pem_file(&client.key_file).map_err(|error| {
+            let path = client.key_file.display();
+            let text =
+                format!("client_key_file {path} cannot be read; it must have a private key in PEM form");
+            SendError::temporary(text).caused_by(error)
+        })?;
+        return builder.with_client_auth_cert(chain, key).map_err(|error| {
+            let text = "client_cert_file and client_key_file are no certificate and its key";
+            SendError::temporary(text).caused_by(error)
+        });
+    }
+    Ok(builder.with_no_client_auth())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SendError> {
+/// The certificates of the file that a setting names.
+fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, SendError> {
     let unreadable = |error| {
         let text =
-            format!("ca_file {} cannot be read; it must have certificates in PEM form", path.display());
+            format!("{setting} {} cannot be read; it must have certificates in PEM form", path.display());
         SendError::temporary(text).caused_by(error)
     };
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect();
     let found = found.map_err(unreadable)?;
     if found.is_empty() {
         return Err(SendError::temporary(format!(
-            "ca_file {} has no certificate in PEM form",
+            "{setting} {} has no certificate in PEM form",
             path.display()
         )));
     }

@@ -125,7 +125,7 @@ impl Destination for Server {
             .with("parameters", json!(["send_key", "attempt", "body"]))
             .with("two_phase", self.two_phase)
             .with("body_bytes_max", 4 * 1024 * 1024)
-            .with("connect_timeout", "1s")
+            .with("connect_timeout", "3s")
             .with("timeout", "1s")
     }
 

@@ -16,6 +16,7 @@ mod answer;
 mod request;
 mod send;
 mod settings;
+mod signature;
 #[cfg(test)]
 mod tests;
 

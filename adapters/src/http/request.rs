@@ -115,11 +115,21 @@ pub(super) struct Streamed {
 }
 
 impl Streamed {
-    fn new(body: Body) -> Self {
+    /// The body, from its beginning.
+    pub(super) fn new(body: Body) -> Self {
         Self { left: body.len(), body, next: 0, failed: Arc::default() }
     }
 
-    fn read(&mut self) -> Result<Bytes, Error> {
+    /// Whether all of it was read.
+    pub(super) const fn is_read(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The next fragment of one that was not read to its end.
+    ///
+    /// # Errors
+    /// The box does not give it.
+    pub(super) fn read(&mut self) -> Result<Bytes, Error> {
         let fragment = self.body.fragment(self.next)?;
         let read = fragment.len() as u64;
         if read == 0 || read > self.left {

@@ -18,6 +18,7 @@ use super::answer::{self, Judge};
 use super::info;
 use super::request::{Blank, Streamed};
 use super::settings::HttpSettings;
+use super::signature::{self, Signer};
 use crate::parcel::{Parcel, body_unreadable};
 use crate::said;
 use crate::web::{self, Pool};
@@ -30,6 +31,7 @@ pub(super) struct HttpSender {
     pool: Pool<Streamed>,
     requests: Semaphore,
     blank: Blank,
+    signers: Vec<Signer>,
     judge: Judge,
     timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -54,12 +56,22 @@ impl HttpSender {
             }
             headers.insert(name.clone(), header);
         }
+        let mut signers = Vec::new();
+        for (at, secret) in settings.webhook_secrets.iter().enumerate() {
+            let unusable = |reason: String| SendError::temporary(format!("webhook_secrets[{at}]: {reason}"));
+            let value = secret.resolve().map_err(unusable)?;
+            signers.push(Signer::parse(&value).map_err(unusable)?);
+            secrets.extend(said::guarded(&value));
+            // It may be told without its beginning.
+            secrets.extend(value.split_once('_').into_iter().flat_map(|(_, encoded)| said::guarded(encoded)));
+        }
         // The whole of a secret before its parts.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Ok(Self {
             pool: web::pool(settings.ways())?,
             requests: Semaphore::new(settings.connections_max),
             blank: Blank::new(settings, headers),
+            signers,
             judge: Judge {
                 request: format!("{} {}", settings.method, settings.url),
                 deduplicates: settings.destination_deduplicates,
@@ -75,10 +87,13 @@ impl HttpSender {
     /// # Errors
     /// The answer is no success, or there is none.
     pub(super) async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), SendError> {
-        let (request, unreadable) = self.blank.fill(parcel)?;
+        let (mut request, unreadable) = self.blank.fill(parcel)?;
         // The time begins with the turn: waiting for it is no fault of the destination's.
         let _turn =
             self.requests.acquire().await.map_err(|error| self.failed("was not sent").caused_by(error))?;
+        if !self.signers.is_empty() {
+            signature::sign(&self.signers, parcel, self.clock.now(), request.headers_mut())?;
+        }
         let deadline = Instant::now() + self.timeout;
         let answered = timeout_at(deadline, self.pool.request(request)).await;
         if let Some(error) = unreadable.get() {

@@ -11,6 +11,7 @@ use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
 use super::request::{ATTEMPT, IN_DOUBT, MESSAGE_ID};
+use super::signature::{self, Signer};
 use crate::problems::Problems;
 use crate::secret::Secret;
 use crate::span;
@@ -47,6 +48,8 @@ pub(super) struct HttpSettings {
     pub(super) version: Version,
     pub(super) trust: Trust,
     pub(super) destination_deduplicates: bool,
+    /// Each request is signed with every one of them.
+    pub(super) webhook_secrets: Vec<Secret>,
 }
 
 /// The settings as they are written.
@@ -66,6 +69,10 @@ struct Written {
     ca_file: Option<String>,
     danger_accept_invalid_certs: Option<bool>,
     destination_deduplicates: Option<bool>,
+    #[serde(default)]
+    webhook_secrets: Vec<String>,
+    client_cert_file: Option<String>,
+    client_key_file: Option<String>,
 }
 
 impl HttpSettings {
@@ -78,9 +85,15 @@ impl HttpSettings {
         let mut problems = Problems::default();
         let url = problems.take("url", url(written.url.as_deref()));
         let method = problems.take("method", method(written.method.as_deref()));
-        let idempotency_header =
-            problems.take("idempotency_header", idempotency_header(written.idempotency_header.as_deref()));
-        let headers = headers(&written.headers, idempotency_header.as_ref(), &mut problems);
+        let mut made = Vec::new();
+        if !written.webhook_secrets.is_empty() {
+            made.extend([signature::ID, signature::TIMESTAMP, signature::SIGNATURE]);
+        }
+        let idempotency_header = written.idempotency_header.as_deref().unwrap_or("idempotency-key");
+        let idempotency_header = problems.take("idempotency_header", header_name(idempotency_header, &made));
+        made.extend(idempotency_header.clone());
+        let headers = headers(&written.headers, &made, &mut problems);
+        let webhook_secrets = webhook_secrets(&written.webhook_secrets, &mut problems);
         let content_type = problems.take("content_type", web::content_type(written.content_type));
         let forward = problems.take("forward_headers", web::forward(written.forward_headers));
         let connect_timeout = problems
@@ -91,7 +104,13 @@ impl HttpSettings {
         let plain = url.as_ref().is_some_and(|url| !url.is_tls());
         let accept_invalid = written.danger_accept_invalid_certs.unwrap_or(false);
         let ca_file = written.ca_file.map(PathBuf::from);
-        let trust = Trust::check(ca_file, accept_invalid, plain, "https://", &mut problems);
+        let trust = Trust::check(ca_file, accept_invalid, plain, "https://", &mut problems).with_client(
+            written.client_cert_file.map(PathBuf::from),
+            written.client_key_file.map(PathBuf::from),
+            plain,
+            "https://",
+            &mut problems,
+        );
         let checked = (|| {
             Some(Self {
                 url: url?,
@@ -106,6 +125,7 @@ impl HttpSettings {
                 version: version?,
                 trust,
                 destination_deduplicates: written.destination_deduplicates.unwrap_or(false),
+                webhook_secrets,
             })
         })();
         problems.finish(checked)
@@ -186,14 +206,14 @@ fn method(written: Option<&str>) -> Result<Method, String> {
 
 fn headers(
     written: &BTreeMap<String, String>,
-    idempotency: Option<&HeaderName>,
+    made: &[HeaderName],
     problems: &mut Problems,
 ) -> Vec<(HeaderName, Secret)> {
     let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
     for (name, value) in written {
         let key = format!("headers.{name}");
         let value = problems.take(&key, header_value(value));
-        let name = problems.take(&key, header_name(name, idempotency));
+        let name = problems.take(&key, header_name(name, made));
         if let Some((name, value)) = name.zip(value) {
             if headers.iter().any(|(have, _)| *have == name) {
                 problems.add(&key, "there are two settings for this header; remove one");
@@ -214,7 +234,8 @@ fn header_value(text: &str) -> Result<Secret, String> {
     }
 }
 
-fn header_name(text: &str, idempotency: Option<&HeaderName>) -> Result<HeaderName, String> {
+/// The name of a header that is none of those that are made for every request: some always, and these.
+fn header_name(text: &str, also: &[HeaderName]) -> Result<HeaderName, String> {
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| "it is no header's name".to_owned())?;
     let made = [
         header::HOST,
@@ -234,14 +255,23 @@ fn header_name(text: &str, idempotency: Option<&HeaderName>) -> Result<HeaderNam
     if name == header::CONTENT_TYPE {
         return Err("use the setting `content_type`".to_owned());
     }
-    if made.contains(&name) || idempotency == Some(&name) {
+    if made.contains(&name) || also.contains(&name) {
         return Err("this header is made for every request; remove it".to_owned());
     }
     Ok(name)
 }
 
-fn idempotency_header(written: Option<&str>) -> Result<HeaderName, String> {
-    header_name(written.unwrap_or("idempotency-key"), None)
+/// One that is written out is looked at now, the others when they are read.
+fn webhook_secrets(written: &[String], problems: &mut Problems) -> Vec<Secret> {
+    let parse = |text: &String| {
+        let secret = Secret::parse(text)?;
+        if let Secret::Plain(value) = &secret {
+            Signer::parse(value)?;
+        }
+        Ok(secret)
+    };
+    let parsed = written.iter().enumerate().map(|(at, text)| (at, parse(text)));
+    parsed.filter_map(|(at, secret)| problems.take(&format!("webhook_secrets[{at}]"), secret)).collect()
 }
 
 fn version(written: Option<&str>) -> Result<Version, String> {

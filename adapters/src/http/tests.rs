@@ -19,6 +19,7 @@ use crate::parcel::sample::{ID, KEY, SUBMITTED, Sample, bytes, stored};
 
 mod destination;
 mod settings;
+mod signed;
 mod tls;
 
 #[derive(Debug)]

@@ -41,7 +41,7 @@ enum Begun {
     /// The server has nothing of it.
     Nothing,
     /// It is prepared. Its session is kept for its end, so that no more are held prepared than there are sessions.
-    Prepared(Lent),
+    Prepared(Box<Lent>),
 }
 
 impl TwoPhase {
@@ -145,7 +145,7 @@ impl TwoPhase {
         self.step()?;
         prepared.prepare(id).await.map_err(refused)?;
         self.step()?;
-        self.note(id, Begun::Prepared(lent));
+        self.note(id, Begun::Prepared(Box::new(lent)));
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl TwoPhase {
     /// Ends it, by the session that prepared it where that is still there.
     async fn end(&self, end: End, id: &TransactionId, begun: Option<Begun>) -> Result<Known, SendError> {
         let lent = match begun {
-            Some(Begun::Prepared(lent)) if lent.session.is_open() => lent,
+            Some(Begun::Prepared(lent)) if lent.session.is_open() => *lent,
             _ => {
                 let lent = self.pool.lend_for_an_end().await?;
                 if end == End::RollBack {

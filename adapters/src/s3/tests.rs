@@ -19,6 +19,7 @@ use super::send::{PART_BYTES, S3Sender};
 use super::settings::S3Settings;
 use crate::parcel::sample::{ID, KEY, Sample, bytes, context, stored};
 use crate::peer::{certificates, run};
+use crate::problems::Problems;
 use crate::proxy::Proxy;
 use crate::servers::Moto;
 use crate::template::key_hash;
@@ -52,7 +53,7 @@ impl Server {
     }
 
     async fn ask(&self, method: Method, path: &str, body: &str) -> (StatusCode, HeaderMap, Bytes) {
-        let trust = Trust { ca_file: None, accept_invalid: true };
+        let trust = Trust::check(None, true, false, "https://", &mut Problems::default());
         let ways = Ways {
             trust: (self.moto.scheme == "https").then_some(&trust),
             http1: true,
