@@ -229,6 +229,8 @@ impl<'a> Bench<'a> {
     pub(crate) async fn send(&mut self, life: &Life, body: Bytes) -> Outcome<Sent> {
         let delivery = self.submit(life, body.clone()).await?;
         let detail = life.end(delivery).await?;
+        // What it says of itself with these settings: the kind alone may not know whether it is two-phase.
+        self.learn(life);
         Ok(Sent { body, detail })
     }
 
