@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
+use lettre::transport::smtp::response::Response;
 use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, TransportInfo};
 use tokio::time::timeout;
 
@@ -17,6 +18,11 @@ use super::refusal::{Refusal, failed};
 use super::settings::SmtpSettings;
 use crate::on_thread::on_thread;
 use crate::parcel::Parcel;
+
+/// "Start mail input", RFC 5321 section 4.3.2.
+const GO_ON: u16 = 354;
+/// "Requested mail action okay, completed", the same.
+const TAKEN: u16 = 250;
 
 /// Hands each message over as a mail.
 pub(super) struct SmtpSender {
@@ -78,9 +84,26 @@ impl SmtpSender {
         if !refused.is_empty() {
             return Err(self.nobody(&refused, mail.recipients.len()));
         }
-        connection.command(Data).await.map_err(|error| self.refused(&error, "the server takes no mail"))?;
+        let goes_on = connection.command(Data).await;
+        let goes_on = goes_on.map_err(|error| self.refused(&error, "the server takes no mail"))?;
+        self.check_step(&goes_on, GO_ON)?;
         let taken = connection.message(&mail.text).await;
-        taken.map(drop).map_err(|error| self.refused(&error, "the server does not take the mail"))
+        let taken = taken.map_err(|error| self.refused(&error, "the server does not take the mail"))?;
+        self.check_step(&taken, TAKEN)
+    }
+
+    /// Answers carry nothing that says what they answer: one too many (a server's fault, or that of something between),
+    /// and every later one is taken for the answer to the next command, up to a mail that nobody has taken. Only the
+    /// answer to the command for the mail's text has a code of its own.
+    fn check_step(&self, answer: &Response, wanted: u16) -> Result<(), SendError> {
+        if answer.has_code(wanted) {
+            return Ok(());
+        }
+        Err(SendError::temporary(format!(
+            "{}: the server answers {} where {wanted} belongs: its answers and our commands are out of step",
+            self.settings.address,
+            answer.code()
+        )))
     }
 
     /// One who is refused keeps the mail from all: had the others got it, they would get it again.

@@ -8,6 +8,8 @@ use pillarbox_runtime::adapter::{
 use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
 use proptest::prelude::*;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::SmtpKind;
 use super::mail::Mail;
@@ -328,5 +330,36 @@ proptest! {
                             MIME-Version, Content-Type, Content-Transfer-Encoding";
             prop_assert_eq!(names.join(", "), expected);
         }
+    }
+}
+
+/// What a server that repeats one of its answers leaves: every later answer seems to be that to the next command.
+#[tokio::test]
+async fn an_answer_that_comes_twice_is_not_taken_for_the_mails_own() {
+    // Behind the greeting: the answers to EHLO, NOOP, MAIL, RCPT and DATA.
+    for repeated in 1..6 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answers = ["220 x", "250 x", "250 x", "250 x", "250 x", "354 x"];
+            for (at, answer) in answers.iter().enumerate() {
+                let times = if at == repeated { 2 } else { 1 };
+                let lines = format!("{answer}\r\n").repeat(times);
+                if stream.write_all(lines.as_bytes()).await.is_err() {
+                    return;
+                }
+                if stream.read(&mut [0; 4096]).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            // The mail's text is here, and its answer never comes.
+            let _closed = stream.read(&mut [0; 4096]).await;
+        });
+        let sender = open(&MailServer::settings_at(port)).await.unwrap();
+        let error = sender.deliver(&Sample::new("hello").parcel()).await.unwrap_err();
+        is(&error, ErrorClass::Temporary, "out of step");
+        drop(sender);
+        server.await.unwrap();
     }
 }
