@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod doubt;
 mod drain;
+mod dynamic;
 mod full;
 mod input;
 mod kill;

@@ -335,6 +335,7 @@ proptest! {
 
 /// What a server that repeats one of its answers leaves: every later answer seems to be that to the next command.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a server of the test's own")]
 async fn an_answer_that_comes_twice_is_not_taken_for_the_mails_own() {
     // Behind the greeting: the answers to EHLO, NOOP, MAIL, RCPT and DATA.
     for repeated in 1..6 {

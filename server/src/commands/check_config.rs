@@ -21,7 +21,8 @@ pub(super) fn run(global: &Global, kinds: &Registry, output: Output) -> Result<(
 }
 
 fn tell_ports(config: &Config, output: Output) -> Result<(), Failure> {
-    let adapter = |route: Option<&RouteSection>| route.map_or("-", |route| route.info.kind).to_owned();
+    let adapter =
+        |route: Option<&RouteSection>| route.map_or("-", |route| route.adapter.describe().kind).to_owned();
     let file = config.file.as_ref().map(|file| file.display().to_string());
     let ports: Vec<_> = config
         .ports
@@ -29,8 +30,8 @@ fn tell_ports(config: &Config, output: Output) -> Result<(), Failure> {
         .map(|port| {
             json!({
                 "name": port.name,
-                "primary": port.primary.info.kind,
-                "backup": port.backup.as_ref().map(|route| route.info.kind),
+                "primary": port.primary.adapter.describe().kind,
+                "backup": port.backup.as_ref().map(|route| route.adapter.describe().kind),
             })
         })
         .collect();

@@ -3,6 +3,7 @@
 //! [`check`] is pure: it touches no file, no network, no environment. It reports every problem at once, each with
 //! its line and column. Relative paths in the file are taken from the working directory, adapters' too.
 
+mod dynamic;
 mod ports;
 mod problem;
 mod reader;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_adapters::Registry;
-use pillarbox_runtime::adapter::{AdapterKind, CheckedSettings, Settings, SettingsError, TransportInfo};
+use pillarbox_runtime::adapter::{AdapterKind, CheckedSettings, Settings, SettingsError};
 use pillarbox_runtime::{AdapterSource, DoubtPolicy, IntentRecord, RetryPolicy, RouteConfig, WhenUnknown};
 use pillarbox_store::{PortName, PortSpec};
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
+use super::dynamic;
 use super::problem::Collector;
 use super::reader::{Entry, Table, locate, to_json};
 
@@ -27,10 +28,8 @@ pub struct PortSection {
 /// `[port.primary]` or `[port.backup]`.
 #[derive(Debug, Clone)]
 pub struct RouteSection {
-    /// The adapter's kind.
-    pub info: TransportInfo,
-    /// The adapter's own settings, checked.
-    pub settings: Arc<dyn CheckedSettings>,
+    /// The adapter with its settings, checked; or, where the address on each message says which, those that may be.
+    pub adapter: AdapterSource,
     /// `retry`.
     pub retry: RetryPolicy,
     /// `in_doubt`: what becomes of attempts whose outcome a crash hid.
@@ -49,7 +48,7 @@ impl RouteSection {
     /// What the runtime is given.
     #[must_use]
     pub fn to_route(&self) -> RouteConfig {
-        RouteConfig::new(AdapterSource::Checked(Arc::clone(&self.settings), self.info.clone()))
+        RouteConfig::new(self.adapter.clone())
             .retry(self.retry)
             .doubt(self.doubt)
             .timeout(self.timeout)
@@ -78,13 +77,12 @@ struct Driving {
 }
 
 impl Driving {
-    fn over_defaults(self, info: TransportInfo, settings: Arc<dyn CheckedSettings>) -> RouteSection {
-        let plain = RouteConfig::new(AdapterSource::Checked(Arc::clone(&settings), info.clone()));
+    fn over_defaults(self, adapter: AdapterSource) -> RouteSection {
+        let plain = RouteConfig::new(adapter.clone());
         let count =
             |given: Option<u64>, default| given.and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
         RouteSection {
-            info,
-            settings,
+            adapter,
             retry: self.retry,
             doubt: self.doubt,
             timeout: self.timeout.unwrap_or(plain.timeout),
@@ -96,11 +94,11 @@ impl Driving {
 }
 
 /// Handler settings of one kind, with their place.
-struct Handler<'d, 'i> {
-    kind: String,
-    path: String,
-    table: &'d DeTable<'i>,
-    settings: Settings,
+pub(super) struct Handler<'d, 'i> {
+    pub(super) kind: String,
+    pub(super) path: String,
+    pub(super) table: &'d DeTable<'i>,
+    pub(super) settings: Settings,
 }
 
 pub(super) fn read(
@@ -214,13 +212,18 @@ fn read_route(
         return None;
     };
     let name = adapter.text(problems)?;
-    let Ok(kind) = kinds.get(name) else {
-        adapter.wrong(problems, no_such_kind(name, kinds));
-        return None;
+    let source = if name == dynamic::NAME {
+        dynamic::read(table, kinds, handlers, problems)?
+    } else {
+        let Ok(kind) = kinds.get(name) else {
+            adapter.wrong(problems, no_such_kind(name, kinds));
+            return None;
+        };
+        let handler = handlers.iter().find(|handler| handler.kind == name);
+        let settings = check_settings(&table, &adapter, kind.as_ref(), handler, problems)?;
+        AdapterSource::Checked(settings, kind.describe())
     };
-    let handler = handlers.iter().find(|handler| handler.kind == name);
-    let settings = check_settings(&table, &adapter, kind.as_ref(), handler, problems)?;
-    let section = driven(kind.describe(), settings);
+    let section = driven(source);
     if let Err(what) = section.to_route().check() {
         problems.push(&entry.key_at, &entry.path, what);
     }
@@ -231,7 +234,7 @@ fn read_route(
 fn read_driving(
     table: &mut Table<'_, '_>,
     problems: &mut Collector<'_>,
-) -> impl FnOnce(TransportInfo, Arc<dyn CheckedSettings>) -> RouteSection + use<> {
+) -> impl FnOnce(AdapterSource) -> RouteSection + use<> {
     let mut given = Driving::default();
     if let Some(entry) = table.take("retry") {
         given.retry = read_retry(&entry, problems);
@@ -252,10 +255,10 @@ fn read_driving(
         given.batch_bytes = batch.take("bytes").and_then(|entry| entry.bytes(problems));
         batch.finish(problems);
     }
-    move |info, settings| given.over_defaults(info, settings)
+    move |adapter| given.over_defaults(adapter)
 }
 
-fn no_such_kind(kind: &str, kinds: &Registry) -> String {
+pub(super) fn no_such_kind(kind: &str, kinds: &Registry) -> String {
     format!("there is no adapter '{kind}'; take one of {}", names(kinds))
 }
 
@@ -356,6 +359,14 @@ fn takes(kind: &dyn AdapterKind, key: &str) -> bool {
     !kind.check(&Settings::default().with(key, "1s")).err().is_some_and(unknown)
 }
 
+/// A kind with a timeout of its own is given the route's, or its default might end attempts sooner.
+pub(super) fn timeout_for(kind: &dyn AdapterKind, route: &Table<'_, '_>) -> Option<String> {
+    match to_json(route.find("timeout")?.value.get_ref()) {
+        Ok(Value::String(timeout)) if takes(kind, "timeout") => Some(timeout),
+        _ => None,
+    }
+}
+
 /// Lets the adapter check its settings, and takes each problem back to where the value was written: in the route,
 /// or in the handler's table beneath it.
 fn check_settings(
@@ -366,11 +377,7 @@ fn check_settings(
     problems: &mut Collector<'_>,
 ) -> Option<Arc<dyn CheckedSettings>> {
     let mut own = to_settings(table, problems);
-    // A kind with a timeout of its own is given the route's, or its default might end attempts sooner.
-    if let Some(Value::String(timeout)) =
-        table.find("timeout").and_then(|entry| to_json(entry.value.get_ref()).ok())
-        && takes(kind, "timeout")
-    {
+    if let Some(timeout) = timeout_for(kind, table) {
         own = own.with("timeout", timeout);
     }
     let merged = match handler {

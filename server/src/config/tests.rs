@@ -235,7 +235,7 @@ fn a_kind_with_a_timeout_of_its_own_is_given_the_route_s() {
     let http = check("p.toml", &format!("{start}adapter = 'http'\nurl = 'http://a/'\n"), &registry).unwrap();
     let route = &http.ports[0].primary;
     assert_eq!(route.timeout, Duration::from_secs(120));
-    assert!(format!("{:?}", route.settings).contains("120s"), "{:?}", route.settings);
+    assert!(format!("{:?}", route.adapter).contains("120s"), "{:?}", route.adapter);
     // One without is not bothered with it.
     check("p.toml", &format!("{start}adapter = 'file'\nfolder = 'a'\n"), &registry).unwrap();
 }
