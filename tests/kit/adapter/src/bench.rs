@@ -418,7 +418,9 @@ impl Life {
                 sleep(LOOK).await;
             }
         };
-        timeout(self.patience, waiting).await.map_err(|_late| "a refused connection is not noticed")?
+        timeout(self.patience, waiting)
+            .await
+            .map_err(|_late| "neither the route nor an attempt tells what is wrong")?
     }
 
     /// What became of everything that was in the box at the start.
