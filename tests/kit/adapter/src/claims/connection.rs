@@ -1,6 +1,8 @@
 //! What is claimed of sends on whose connection something goes wrong.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{ensure, spread};
 use crate::bench::{Bench, Drive, Life, Outcome, Sent};
