@@ -41,7 +41,7 @@ pub(super) struct Group {
     promised: u64,
     /// Whether a batch wants to be flushed.
     flush: bool,
-    /// Copies of its short messages.
+    /// Its messages, to be kept in memory for a while.
     recent: Option<recent::Group>,
 }
 
@@ -140,7 +140,9 @@ impl Shared {
             return Ok(());
         }
         let Group { writes, recent, .. } = group;
-        self.engine.apply_meanwhile(writes, durability, &mut || *recent = recent::Group::of(writes))
+        let kept = self.engine.apply_kept(writes, durability)?;
+        *recent = recent::Group::of(writes, kept);
+        Ok(())
     }
 
     /// The group is on the disk, and so is every one before it: what it made ready can be leased, and its callers

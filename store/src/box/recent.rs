@@ -1,5 +1,4 @@
-//! The newest short messages, kept in memory: most are leased right after they were submitted, and need not be read
-//! back then.
+//! The newest messages, kept in memory: most are leased right after they were submitted, and need not be read back then.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,9 +6,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::keys;
-use crate::engine::{Record, Write, WriteSet};
+use crate::engine::{Kept, Record, Write, WriteSet};
 
-/// Longer bodies are read back: beside their copying a read costs little.
+/// Longer bodies are not copied to be kept: beside that a read costs little.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 /// What is kept at most, with what finding it takes.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -22,17 +21,50 @@ struct Entry {
     body: Range<usize>,
 }
 
-/// The short messages of one group, in order of number, copied into one piece: a body may be a small part of
-/// something large that would otherwise stay in memory.
+/// The messages of one group, in order of number, in memory of the engine's or of their own: a body as it was submitted
+/// may be a small part of something large that would otherwise stay in memory.
 #[derive(Debug)]
 pub(super) struct Group {
-    bytes: Bytes,
+    heads: Bytes,
+    bodies: Bytes,
+    /// Bytes of memory that these hold.
+    room: usize,
     entries: Vec<Entry>,
 }
 
 impl Group {
-    /// The short messages that a group puts in, if there are any.
-    pub(super) fn of(writes: &WriteSet) -> Option<Self> {
+    /// The messages that a group puts in, in the memory that the engine has them in, or else copies of the short ones.
+    pub(super) fn of(writes: &WriteSet, kept: Option<Kept>) -> Option<Self> {
+        kept.map_or_else(|| Self::copied(writes), |kept| Self::kept(writes, kept))
+    }
+
+    fn kept(writes: &WriteSet, kept: Kept) -> Option<Self> {
+        if kept.room > BYTES_MAX {
+            return None;
+        }
+        let mut entries = Vec::new();
+        let (mut heads, mut bodies) = (0, 0);
+        for write in writes.iter() {
+            let Write::Put { key, head, body } = write else { continue };
+            let entry = Entry {
+                number: key.number,
+                head: heads..heads + head.len(),
+                body: bodies..bodies + body.len(),
+            };
+            (heads, bodies) = (entry.head.end, entry.body.end);
+            if key.family == keys::message::FAMILY {
+                entries.push(entry);
+            }
+        }
+        (!entries.is_empty()).then_some(Self {
+            heads: kept.heads,
+            bodies: kept.bodies,
+            room: kept.room,
+            entries,
+        })
+    }
+
+    fn copied(writes: &WriteSet) -> Option<Self> {
         let short = || {
             writes.iter().filter_map(|write| match write {
                 Write::Put { key, head, body }
@@ -43,24 +75,23 @@ impl Group {
                 _ => None,
             })
         };
-        let (count, total) = short()
+        let (count, room) = short()
             .fold((0, 0), |(count, bytes), (_, head, body)| (count + 1, bytes + head.len() + body.len()));
-        if count == 0 || total > BYTES_MAX {
+        if count == 0 || room > BYTES_MAX {
             return None;
         }
-        let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(count));
+        let (mut heads, mut bodies, mut entries) = (Vec::new(), Vec::new(), Vec::with_capacity(count));
         for (number, head, body) in short() {
-            let start = bytes.len();
-            bytes.extend_from_slice(head);
-            let middle = bytes.len();
-            bytes.extend_from_slice(body);
-            entries.push(Entry { number, head: start..middle, body: middle..bytes.len() });
+            let (head_from, body_from) = (heads.len(), bodies.len());
+            heads.extend_from_slice(head);
+            bodies.extend_from_slice(body);
+            entries.push(Entry { number, head: head_from..heads.len(), body: body_from..bodies.len() });
         }
-        Some(Self { bytes: bytes.into(), entries })
+        Some(Self { heads: heads.into(), bodies: bodies.into(), room, entries })
     }
 
     fn cost(&self) -> usize {
-        self.bytes.len() + self.entries.len() * size_of::<Entry>() + size_of::<Self>()
+        self.room + self.entries.len() * size_of::<Entry>() + size_of::<Self>()
     }
 
     fn last(&self) -> u64 {
@@ -102,7 +133,7 @@ impl Recent {
             };
             near = Some((group, at));
             let Entry { head, body, .. } = group.entries.get(at)?;
-            Some(Record { head: group.bytes.slice(head.clone()), body: group.bytes.slice(body.clone()) })
+            Some(Record { head: group.heads.slice(head.clone()), body: group.bodies.slice(body.clone()) })
         };
         numbers.map(&mut find).collect()
     }

@@ -140,6 +140,16 @@ impl WriteSet {
         self.entries.push(Entry::DeleteNumbers { family, first: number, count: 1 });
     }
 
+    /// Adds a delete of every record of `family` with one of these numbers.
+    pub fn delete_numbers(&mut self, family: u8, numbers: Range<u64>) {
+        let (mut first, mut left) = (numbers.start, numbers.end.saturating_sub(numbers.start));
+        while left > 0 {
+            let count = u32::try_from(left).unwrap_or(u32::MAX);
+            self.entries.push(Entry::DeleteNumbers { family, first, count });
+            (first, left) = (first.saturating_add(count.into()), left - u64::from(count));
+        }
+    }
+
     /// Adds a delete of every record of `family` with a number below `number`.
     pub fn delete_below(&mut self, family: u8, number: u64) {
         self.entries.push(Entry::DeleteBelow { family, number });
@@ -183,6 +193,17 @@ impl WriteSet {
         self.heads.clear();
         self.body_bytes = 0;
     }
+}
+
+/// Heads and bodies of all puts that were applied together, still in memory.
+#[derive(Debug)]
+pub struct Kept {
+    /// The heads, one after the other, in order.
+    pub heads: Bytes,
+    /// The bodies, the same.
+    pub bodies: Bytes,
+    /// Bytes of memory that are held by it.
+    pub room: usize,
 }
 
 /// Refuses records that are longer than allowed.
@@ -322,19 +343,13 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     ///   write fails the same way until it is opened anew.
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error>;
 
-    /// As [`Engine::apply`], with something to do while the disk is busy: `meanwhile` is called at most once, on this
-    /// thread, best when the changes are on their way and nothing is left but to wait.
+    /// As [`Engine::apply`], and gives what it has in memory of it anyway, for who reads it soon; `None` where it has
+    /// nothing.
     ///
     /// # Errors
     /// As [`Engine::apply`].
-    fn apply_meanwhile(
-        &self,
-        writes: &WriteSet,
-        durability: Durability,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<(), Error> {
-        meanwhile();
-        self.apply(writes, durability)
+    fn apply_kept(&self, writes: &WriteSet, durability: Durability) -> Result<Option<Kept>, Error> {
+        self.apply(writes, durability).map(|()| None)
     }
 
     /// Its figures.

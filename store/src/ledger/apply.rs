@@ -91,11 +91,42 @@ impl Ledger {
 
     fn flush_applied(&mut self, writes: &mut WriteSet) {
         let rows = self.applied_page.count();
-        if rows > 0 {
-            let first = self.applied_oldest + self.applied_order.len() as u64 - rows;
-            self.applied_page.write(writes, first);
-            self.applied_pages.push_back(first);
+        if rows == 0 {
+            return;
         }
+        if self.applied_small >= keys::applied::SMALL_PAGES && self.gather_applied(writes) {
+            return;
+        }
+        let first = self.applied_oldest + self.applied_order.len() as u64 - rows;
+        self.applied_page.write(writes, first);
+        self.applied_pages.push_back(first);
+        self.applied_small += 1;
+    }
+
+    /// Writes the newest pages, of few rows each, and the one being put together as one. Else something would live
+    /// everywhere in the files, and had to be moved out of each before that is used again. False where that would be a
+    /// large one.
+    fn gather_applied(&mut self, writes: &mut WriteSet) -> bool {
+        let at = self.applied_pages.len().saturating_sub(std::mem::take(&mut self.applied_small));
+        let Some(first) = self.applied_pages.get(at).copied().filter(|first| *first >= self.applied_oldest)
+        else {
+            return false;
+        };
+        let mut page = keys::applied::Page::default();
+        let skip = usize::try_from(first - self.applied_oldest).unwrap_or(usize::MAX);
+        for id in self.applied_order.iter().skip(skip) {
+            let Some(record) = self.applied.get(id) else { return false };
+            page.push(record);
+            if page.is_large() {
+                return false;
+            }
+        }
+        let end = self.applied_oldest + self.applied_order.len() as u64;
+        writes.delete_numbers(keys::applied::FAMILY, first..end);
+        page.write(writes, first);
+        self.applied_pages.truncate(at + 1);
+        self.applied_page.clear();
+        true
     }
 
     fn remember(&mut self, batch: &Prepared, first: u64, results: &[OpResult], writes: &mut WriteSet) {

@@ -230,6 +230,8 @@ pub(crate) struct Ledger {
     applied_oldest: u64,
     /// The sequence numbers under which pages of them are kept, oldest first.
     applied_pages: VecDeque<u64>,
+    /// How many of the last of these have few rows.
+    applied_small: usize,
     /// Batches of this group that are not written yet.
     applied_page: keys::applied::Page,
 }

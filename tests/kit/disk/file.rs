@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pillarbox_store::engine::journal::DiskFile;
+use pillarbox_store::engine::journal::{BlockFile, DiskFile};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -164,5 +164,30 @@ impl DiskFile for OpenFile {
                 Err(failing.error)
             }
         }
+    }
+}
+
+/// Whole blocks of a file, past the host's cache.
+#[derive(Debug)]
+pub(super) struct OpenBlocks(pub(super) OpenFile);
+
+impl BlockFile for OpenBlocks {
+    fn block_bytes(&self) -> usize {
+        SECTOR
+    }
+
+    fn write_blocks_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+        let at = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let is_whole = at.is_multiple_of(SECTOR) && blocks.len().is_multiple_of(SECTOR);
+        let is_aligned = blocks.as_ptr().align_offset(SECTOR) == 0;
+        if !is_whole || !is_aligned || at + blocks.len() > lock(&self.0.content).now.len() {
+            return Err(io::Error::other("these are no blocks of the file (simulated)"));
+        }
+        self.0.write_all_at(&mut [IoSlice::new(blocks)], offset)
+    }
+
+    fn write_blocks_synced_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+        self.write_blocks_at(blocks, offset)?;
+        self.0.sync_data()
     }
 }

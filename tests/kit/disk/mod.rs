@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pillarbox_store::engine::journal::{Disk, DiskFile};
+use pillarbox_store::engine::journal::{BlockFile, Disk, DiskFile};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use file::{Content, OpenFile};
+use file::{Content, OpenBlocks, OpenFile};
 
 /// What is left of what was not flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,6 +298,11 @@ impl Disk for SimDisk {
         let content = state.names.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
         drop(state);
         Ok(self.open_file(content))
+    }
+
+    fn open_blocks(&self, name: &str) -> Option<Arc<dyn BlockFile>> {
+        let content = self.state().names.get(name).cloned()?;
+        Some(Arc::new(OpenBlocks(OpenFile { disk: self.clone(), content })))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -18,6 +18,10 @@ pub(crate) const KEPT: u64 = 65_536;
 /// Rows start a new page once a page has so many bytes.
 pub(crate) const PAGE_BYTES: usize = 128 * 1024;
 
+/// So many pages in a row are gathered into one, unless it would have more than [`GATHERED_BYTES`].
+pub(crate) const SMALL_PAGES: usize = 256;
+const GATHERED_BYTES: usize = 16 * 1024;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AppliedRecord {
     pub(crate) id: BatchId,
@@ -111,6 +115,11 @@ impl Page {
         self.rows.len() >= PAGE_BYTES
     }
 
+    /// Whether it is too long to be one of gathered rows.
+    pub(crate) fn is_large(&self) -> bool {
+        self.rows.len() > GATHERED_BYTES
+    }
+
     /// How many rows it has.
     pub(crate) const fn count(&self) -> u64 {
         self.count
@@ -119,6 +128,11 @@ impl Page {
     /// Writes the page, whose first row has the number `sequence`, and begins anew.
     pub(crate) fn write(&mut self, writes: &mut WriteSet, sequence: u64) {
         writes.put(key(sequence), bytes::Bytes::new(), |head| head.extend_from_slice(&self.rows));
+        self.clear();
+    }
+
+    /// Begins anew.
+    pub(crate) fn clear(&mut self) {
         self.rows.clear();
         (self.count, self.next_number) = (0, 0);
     }

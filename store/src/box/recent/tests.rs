@@ -16,7 +16,7 @@ fn group(numbers: impl IntoIterator<Item = u64>, body_bytes: usize) -> WriteSet 
 }
 
 fn keep(recent: &mut Recent, writes: &WriteSet) {
-    if let Some(group) = Group::of(writes) {
+    if let Some(group) = Group::of(writes, None) {
         recent.keep(group);
     }
 }

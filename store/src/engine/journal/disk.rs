@@ -12,6 +12,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(target_os = "linux")]
+use super::host_blocks::HostBlocks;
+
 /// One folder of files. Names are plain file names without any `/`.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Creates the folder where it is missing and makes its name last through a power cut.
@@ -37,6 +40,13 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Any: nothing was changed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Another way into a file that is open: whole blocks are written over old ones, past the host's cache. `None` where
+    /// the host has no such way.
+    fn open_blocks(&self, name: &str) -> Option<Arc<dyn BlockFile>> {
+        let _none = name;
+        None
+    }
 
     /// Gives a file another name, over the file of that name if there is one. Open handles stay good. It lasts
     /// after [`Disk::sync_folder`].
@@ -99,6 +109,26 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
 }
 
+/// A file whose blocks are written over without a copy in the host's cache: the disk takes them from the memory that they
+/// are in. What is read through [`DiskFile`] is what was written here, and [`DiskFile::sync_data`] makes it last.
+pub trait BlockFile: fmt::Debug + Send + Sync + 'static {
+    /// The size of a block, a power of two. Blocks begin at its multiples, in the file and in memory.
+    fn block_bytes(&self) -> usize;
+
+    /// Writes whole blocks from `offset` on, all of which the file has.
+    ///
+    /// # Errors
+    /// - [`io::ErrorKind::Unsupported`]: the host does not write like this after all; nothing was written.
+    /// - Any other: some blocks, not only those in front, may have been written.
+    fn write_blocks_at(&self, blocks: &[u8], offset: u64) -> io::Result<()>;
+
+    /// The same, and makes these blocks last through a power cut; nothing that was written before them.
+    ///
+    /// # Errors
+    /// As [`BlockFile::write_blocks_at`]; unknown what will last, and asking again tells nothing.
+    fn write_blocks_synced_at(&self, blocks: &[u8], offset: u64) -> io::Result<()>;
+}
+
 /// A folder of the host's file system.
 #[derive(Debug)]
 pub struct HostDisk {
@@ -145,6 +175,11 @@ impl Disk for HostDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(!self.is_for_reading).open(self.folder.join(name))?;
         Ok(Arc::new(HostFile(file)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_blocks(&self, name: &str) -> Option<Arc<dyn BlockFile>> {
+        Some(Arc::new(HostBlocks::open(&self.folder.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -1,22 +1,17 @@
-//! Encoding a group: one pass over its changes, into buffers that are kept from group to group.
+//! Encoding a group: one pass over its changes, into one piece of memory that goes to the disk as it is.
 
-use std::io::{self, IoSlice};
+use std::ops::Range;
 
-use crc32c::{crc32c, crc32c_append};
+use bytes::Bytes;
+use crc32c::crc32c_append;
 
-use super::disk::DiskFile;
 use super::format::{
-    ALIGNMENT, ENTRY_BYTES, EntryKind, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark, TableEntry,
-    group_bytes, segment_seed,
+    ENTRY_BYTES, EntryKind, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark,
+    TableEntry, group_bytes, segment_seed,
 };
-use crate::engine::{BODY_BYTES_MAX, HEAD_BYTES_MAX, Key, Write};
+use super::pool::Pool;
+use crate::engine::{BODY_BYTES_MAX, HEAD_BYTES_MAX, Kept, Key, Write};
 use crate::{Error, ErrorKind};
-
-/// Bodies shorter than this are copied into the group's buffer; for longer ones the kernel is handed their own
-/// memory, which costs less than the copy.
-const COPIED_BYTES_MAX: usize = 8 * 1024;
-/// A buffer that grew beyond this for one group is given back.
-const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// One change of a group.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +58,14 @@ pub(super) struct GroupSize {
 }
 
 impl GroupSize {
+    /// The same with so many zeros before the trailer that a group that begins at `at` ends where a block does. `None`
+    /// where that is longer than allowed.
+    pub(super) fn to_block_end(self, at: u64, block_bytes: usize) -> Option<Self> {
+        let end = at.checked_add(self.group_bytes)?.checked_next_multiple_of(block_bytes as u64)?;
+        let group_bytes = end - at;
+        (group_bytes <= GROUP_BYTES_MAX).then_some(Self { group_bytes, ..self })
+    }
+
     /// The size of a group of these changes.
     ///
     /// # Errors
@@ -109,120 +112,130 @@ pub(super) struct GroupPlace {
     pub(super) kind: GroupKind,
 }
 
-/// The buffers of the group being written.
-#[derive(Debug, Default)]
-pub(super) struct GroupBuffers {
-    /// Header and table.
-    front: Vec<u8>,
-    heads: Vec<u8>,
-    /// Short bodies, then padding and trailer.
-    bodies: Vec<u8>,
+/// A group as it goes to the disk.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    bytes: Bytes,
+    heads: Range<usize>,
+    bodies: Range<usize>,
+    room: usize,
 }
 
-impl GroupBuffers {
-    /// Encodes the changes as a group of the size `size` and writes it to `file` in one piece.
-    ///
-    /// # Errors
-    /// Any: some bytes from the front may have been written, the last ones were not.
-    pub(super) fn write<'a>(
-        &mut self,
-        file: &dyn DiskFile,
+impl Encoded {
+    /// The bytes of a group of these changes, of the size `size`, in memory of `pool`'s.
+    pub(super) fn new<'a>(
+        pool: &Pool,
         place: GroupPlace,
         size: GroupSize,
         changes: impl Iterator<Item = Change<'a>>,
-    ) -> io::Result<()> {
-        let long_bodies = self.encode(place, size, changes);
-        let result = if long_bodies.is_empty() {
-            let slices = &mut [&*self.front, &self.heads, &self.bodies].map(IoSlice::new);
-            file.write_all_at(slices, place.at)
-        } else {
-            let mut slices = vec![IoSlice::new(&self.front), IoSlice::new(&self.heads)];
-            let mut rest = &*self.bodies;
-            let mut taken = 0;
-            for (copied, body) in long_bodies {
-                let (before, after) = rest.split_at_checked(copied - taken).unwrap_or((rest, &[]));
-                slices.extend([IoSlice::new(before), IoSlice::new(body)]);
-                (rest, taken) = (after, copied);
-            }
-            slices.push(IoSlice::new(rest));
-            file.write_all_at(&mut slices, place.at)
-        };
-        for buffer in [&mut self.front, &mut self.heads, &mut self.bodies] {
-            buffer.clear();
-            buffer.shrink_to(KEPT_BYTES_MAX);
+    ) -> Self {
+        let mut buffer = pool.take(size.group_bytes as usize);
+        let room = buffer.room();
+        encode(buffer.bytes_mut(), place, size, changes);
+        let heads = GROUP_HEADER_BYTES + size.entries as usize * ENTRY_BYTES;
+        let bodies = heads + size.heads_bytes as usize;
+        Self {
+            bytes: buffer.freeze(),
+            heads: heads..bodies,
+            bodies: bodies..bodies + size.bodies_bytes as usize,
+            room,
         }
-        result
     }
 
-    /// Fills the buffers and returns the bodies that were not copied, each with the length of what goes before it.
-    fn encode<'a>(
-        &mut self,
-        place: GroupPlace,
-        size: GroupSize,
-        changes: impl Iterator<Item = Change<'a>>,
-    ) -> Vec<(usize, &'a [u8])> {
-        let seed = segment_seed(place.salt, u64::from(place.segment));
-        let mut entry_at = place.at + GROUP_HEADER_BYTES as u64;
-        // The segment's largest size and the longest group keep every offset within 32 bits.
-        let mut head_at = entry_at as u32 + size.entries * ENTRY_BYTES as u32;
-        let mut body_at = head_at + size.heads_bytes;
-        let mut long_bodies = Vec::new();
-        self.front.resize(GROUP_HEADER_BYTES, 0);
-        for change in changes {
-            let entry = match change {
-                Change::Put { key, head, body, is_head_damaged, is_body_damaged } => {
-                    let entry = TableEntry {
-                        kind: EntryKind::Put,
-                        is_head_damaged,
-                        is_body_damaged,
-                        key,
-                        head_at,
-                        head_bytes: head.len() as u32,
-                        body_at,
-                        body_bytes: body.len() as u32,
-                        head_crc: crc32c_append(seed, head),
-                        body_crc: crc32c_append(seed, body),
-                    };
-                    self.heads.extend_from_slice(head);
-                    if body.len() < COPIED_BYTES_MAX {
-                        self.bodies.extend_from_slice(body);
-                    } else {
-                        long_bodies.push((self.bodies.len(), body));
-                    }
-                    head_at += entry.head_bytes;
-                    body_at += entry.body_bytes;
-                    entry
-                }
-                Change::Delete { key } => TableEntry::removal(EntryKind::Delete, key),
-                Change::DeleteNumbers { family, first, count } => {
-                    TableEntry::removal(EntryKind::DeleteNumbers, Key::new(family, first, count))
-                }
-                Change::DeleteBelow { family, number } => {
-                    TableEntry::removal(EntryKind::DeleteBelow, Key::new(family, number, 0))
-                }
-            };
-            self.front.extend_from_slice(&entry.encode(seed, entry_at));
-            entry_at += ENTRY_BYTES as u64;
-        }
-        let (_, table) = self.front.split_at(GROUP_HEADER_BYTES);
-        let header = GroupHeader {
-            salt: place.salt,
-            segment: u64::from(place.segment),
-            record: place.record,
-            flushed_below: place.flushed_below,
-            group_bytes: size.group_bytes as u32,
-            entries: size.entries,
-            heads_bytes: size.heads_bytes,
-            kind: place.kind,
-            table_crc: crc32c(table),
-        };
-        if let Some(front) = self.front.first_chunk_mut() {
-            *front = header.encode(GroupMark::Header, place.at);
-        }
-        let content = u64::from(size.heads_bytes) + u64::from(size.bodies_bytes);
-        let padding = content.next_multiple_of(ALIGNMENT) - content;
-        self.bodies.extend(std::iter::repeat_n(0, padding as usize));
-        self.bodies.extend_from_slice(&header.encode(GroupMark::Trailer, place.at));
-        long_bodies
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
+
+    /// The heads and bodies in it, for who reads them soon.
+    pub(super) fn into_kept(self) -> Kept {
+        Kept { heads: self.bytes.slice(self.heads), bodies: self.bytes.slice(self.bodies), room: self.room }
+    }
+}
+
+/// Bytes that are put one after the other.
+struct Out<'a>(&'a mut [u8]);
+
+impl<'a> Out<'a> {
+    /// The next `bytes` of the room, as room of its own.
+    fn part(&mut self, bytes: usize) -> Out<'a> {
+        let room = std::mem::take(&mut self.0);
+        let (part, rest) = room.split_at_mut_checked(bytes).unwrap_or_default();
+        self.0 = rest;
+        Out(part)
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let part = self.part(bytes.len()).0;
+        if part.len() == bytes.len() {
+            part.copy_from_slice(bytes);
+        }
+    }
+}
+
+/// Fills `group` with a group of these changes.
+fn encode<'a>(
+    group: &mut [u8],
+    place: GroupPlace,
+    size: GroupSize,
+    changes: impl Iterator<Item = Change<'a>>,
+) {
+    let seed = segment_seed(place.salt, u64::from(place.segment));
+    let mut entry_at = place.at + GROUP_HEADER_BYTES as u64;
+    // The segment's largest size and the longest group keep every offset within 32 bits.
+    let mut head_at = entry_at as u32 + size.entries * ENTRY_BYTES as u32;
+    let mut body_at = head_at + size.heads_bytes;
+    let mut out = Out(group);
+    let mut front = out.part(GROUP_HEADER_BYTES);
+    let mut table = out.part(size.entries as usize * ENTRY_BYTES);
+    let mut table_crc = 0;
+    let mut heads = out.part(size.heads_bytes as usize);
+    let mut bodies = out.part(size.bodies_bytes as usize);
+    for change in changes {
+        let entry = match change {
+            Change::Put { key, head, body, is_head_damaged, is_body_damaged } => {
+                let entry = TableEntry {
+                    kind: EntryKind::Put,
+                    is_head_damaged,
+                    is_body_damaged,
+                    key,
+                    head_at,
+                    head_bytes: head.len() as u32,
+                    body_at,
+                    body_bytes: body.len() as u32,
+                    head_crc: crc32c_append(seed, head),
+                    body_crc: crc32c_append(seed, body),
+                };
+                heads.put(head);
+                bodies.put(body);
+                head_at += entry.head_bytes;
+                body_at += entry.body_bytes;
+                entry
+            }
+            Change::Delete { key } => TableEntry::removal(EntryKind::Delete, key),
+            Change::DeleteNumbers { family, first, count } => {
+                TableEntry::removal(EntryKind::DeleteNumbers, Key::new(family, first, count))
+            }
+            Change::DeleteBelow { family, number } => {
+                TableEntry::removal(EntryKind::DeleteBelow, Key::new(family, number, 0))
+            }
+        };
+        let entry = entry.encode(seed, entry_at);
+        table_crc = crc32c_append(table_crc, &entry);
+        table.put(&entry);
+        entry_at += ENTRY_BYTES as u64;
+    }
+    let header = GroupHeader {
+        salt: place.salt,
+        segment: u64::from(place.segment),
+        record: place.record,
+        flushed_below: place.flushed_below,
+        group_bytes: size.group_bytes as u32,
+        entries: size.entries,
+        heads_bytes: size.heads_bytes,
+        kind: place.kind,
+        table_crc,
+    };
+    front.put(&header.encode(GroupMark::Header, place.at));
+    out.part(out.0.len().saturating_sub(GROUP_HEADER_BYTES)).0.fill(0);
+    out.put(&header.encode(GroupMark::Trailer, place.at));
 }

@@ -67,6 +67,13 @@ impl Index {
         chunk.get(chunk.search(name).ok()?)
     }
 
+    /// The records of a family, in order.
+    pub(super) fn iter(&self, family: u8) -> impl Iterator<Item = (Key, Place)> {
+        let chunks = self.families.get(usize::from(family)).into_iter().flat_map(|family| &family.0);
+        let rows = chunks.flat_map(|(_, chunk)| chunk.iter());
+        rows.map(move |((number, part), place)| (Key::new(family, number, part), place))
+    }
+
     /// Sets where the record of a key is, and returns where it was before.
     pub(super) fn put(&mut self, key: Key, place: Place) -> Option<Place> {
         let family = usize::from(key.family);

@@ -9,13 +9,17 @@
 //! per segment; 16 or 24 bytes of memory per record where numbers ascend, up to twice that where they do not. The disk
 //! holds at most about twice what lives, four segments, and the spare ones.
 
+mod blocks;
 mod damages;
 mod disk;
 mod format;
 mod group;
+#[cfg(target_os = "linux")]
+mod host_blocks;
 mod index;
 mod look;
 mod move_rest;
+mod pool;
 mod read;
 mod read_many;
 #[cfg(feature = "testing")]
@@ -44,11 +48,11 @@ use self::scan::{Scanner, Step, entry_at};
 use self::segment::{FileName, LiveMap};
 use self::write::{Shared, Writer};
 use crate::engine::{
-    Damage, Engine, EngineStats, FileInfo, Key, Location, Loss, Record, TornTail, Visit, WriteSet,
+    Damage, Engine, EngineStats, FileInfo, Kept, Key, Location, Loss, Record, TornTail, Visit, WriteSet,
 };
 use crate::{Durability, Error, ErrorKind};
 
-pub use self::disk::{Disk, DiskFile, HostDisk};
+pub use self::disk::{BlockFile, Disk, DiskFile, HostDisk};
 #[cfg(feature = "sled")]
 pub(super) use self::disk::{create_folder_synced, free_bytes};
 
@@ -279,16 +283,11 @@ impl Engine for Journal {
     }
 
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
-        self.writer().apply(&self.shared, writes, durability, &mut || {})
+        self.apply_kept(writes, durability).map(drop)
     }
 
-    fn apply_meanwhile(
-        &self,
-        writes: &WriteSet,
-        durability: Durability,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<(), Error> {
-        self.writer().apply(&self.shared, writes, durability, meanwhile)
+    fn apply_kept(&self, writes: &WriteSet, durability: Durability) -> Result<Option<Kept>, Error> {
+        self.writer().apply(&self.shared, writes, durability)
     }
 
     fn stats(&self) -> EngineStats {

@@ -11,19 +11,18 @@ use std::sync::{Arc, PoisonError};
 use super::disk::DiskFile;
 use super::format::{ENTRY_BYTES, EntryKind, GroupKind, TableEntry, segment_seed};
 use super::group::Change;
-use super::read::{Raw, ReadFault, Window, read_entry, read_raw};
-use super::scan::{Scanner, Step, entry_at};
+use super::index::Place;
+use super::read::{Raw, ReadFault, read_entry, read_raw};
+use super::read_many::{RUN_BYTES_MAX, follows_upto, read_run};
 use super::segment::LiveMap;
-use super::write::{Shared, Writer, publish};
+use super::write::{Shared, Writer, Written, publish};
 use crate::engine::Key;
-use crate::{Error, ErrorKind};
+use crate::{Durability, Error, ErrorKind};
 
 /// Moved with one apply, at least.
 const MOVED_BYTES: usize = 256 * 1024;
 /// Records moved with one apply, at most.
 const MOVED_RECORDS_MAX: usize = 4096;
-/// Groups looked through with one apply, at most.
-const SCANNED_GROUPS_MAX: usize = 4096;
 /// Moves tried, one after the other, to free a segment on a full disk.
 const RECLAIM_ROUNDS: usize = 16;
 /// Segments' worth of dead bytes that are left alone.
@@ -41,10 +40,8 @@ pub(super) struct Mover {
 struct UnderWay {
     segment: u32,
     file: Arc<dyn DiskFile>,
-    scanner: Scanner,
-    /// Table entries of the group last scanned that may still live.
-    entries: VecDeque<u64>,
-    is_scanned: bool,
+    /// What lived there when the move began, in the order in which it stands there, and is not moved yet.
+    rest: VecDeque<(Key, Place)>,
 }
 
 struct Moved {
@@ -83,11 +80,7 @@ impl Writer {
             }
         };
         if moved.is_empty() {
-            if under_way.is_scanned && under_way.entries.is_empty() {
-                self.end_move(shared, under_way.segment);
-            } else {
-                self.mover.under_way = Some(under_way);
-            }
+            self.end_move(shared, under_way.segment);
             return;
         }
         let changes = || {
@@ -99,12 +92,12 @@ impl Writer {
                 is_body_damaged: !moved.raw.is_body_sound,
             })
         };
-        match self.append(shared, GroupKind::Moved, changes) {
-            Ok((segment, at)) => {
+        match self.append(shared, GroupKind::Moved, Durability::Written, changes) {
+            Ok(Written { segment, at, .. }) => {
                 publish(&mut shared.live_mut(), segment, at, changes());
                 self.mover.under_way = Some(under_way);
             }
-            // The entries taken out are met again by a new scan, once there is room.
+            // What was taken out is met again by a new move, once there is room.
             Err(error) if error.kind() == ErrorKind::Full => {}
             Err(_) => self.mover.given_up = Some(under_way.segment),
         }
@@ -153,16 +146,14 @@ impl Writer {
         self.mover.under_way = Some(UnderWay {
             segment: number,
             file: segment.file.clone(),
-            scanner: Scanner::new(self.salt, number, 0, Some(segment.end), segment.file_bytes),
-            entries: VecDeque::new(),
-            is_scanned: false,
+            rest: live.records_in(number).into(),
         });
         true
     }
 
     fn end_move(&mut self, shared: &Shared, number: u32) {
         let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
-        // What lives there still was not met by the scan: it must be in a group that became unreadable.
+        // What lives there still cannot be read.
         if live.segment(number).is_some_and(|segment| segment.records > 0) {
             tracing::error!(segment = number, "a segment cannot be emptied: not all of it can be read");
             self.mover.given_up = Some(number);
@@ -170,67 +161,54 @@ impl Writer {
     }
 }
 
-/// Reads the next live records of the segment.
+/// Reads the next records that live in the segment: nothing once there are none that can be read.
 fn collect(
     under_way: &mut UnderWay,
     shared: &Shared,
     salt: u64,
     budget: usize,
 ) -> std::io::Result<Vec<Moved>> {
-    let file = under_way.file.clone();
     let seed = segment_seed(salt, u64::from(under_way.segment));
-    let mut window = Window::new(&*file);
     let mut moved: Vec<Moved> = Vec::new();
-    let mut bytes = 0;
-    let mut groups = 0;
-    while bytes < budget && moved.len() < MOVED_RECORDS_MAX {
-        let Some(at) = under_way.entries.pop_front() else {
-            if under_way.is_scanned || groups == SCANNED_GROUPS_MAX {
-                break;
+    while moved.is_empty() && !under_way.rest.is_empty() {
+        let next = next_live(under_way, shared, budget);
+        for run in next.chunk_by(follows_upto(RUN_BYTES_MAX)) {
+            let together = read_run(&*under_way.file, seed, run).unwrap_or_default();
+            for (found, record) in run.iter().zip(together.into_iter().chain(std::iter::repeat(None))) {
+                let raw = match record {
+                    Some(record) => Some(Raw { record, is_head_sound: true, is_body_sound: true }),
+                    None => read_alone(&*under_way.file, seed, found)?,
+                };
+                moved.extend(raw.map(|raw| Moved { key: found.0, raw }));
             }
-            groups += 1;
-            match under_way.scanner.next(&mut window)? {
-                None => under_way.is_scanned = true,
-                Some(step) => find_live(under_way, shared, &mut window, seed, step)?,
-            }
-            continue;
-        };
-        let entry = match read_entry(&*file, seed, at) {
-            Ok(entry) => entry,
-            Err(ReadFault::Disk(error)) => return Err(error),
-            Err(ReadFault::Mismatch(_)) => continue,
-        };
-        if !is_live(shared, under_way.segment, at, &entry) {
-            continue;
         }
-        let raw = read_raw(&*file, seed, &entry)?;
-        bytes += raw.record.head.len() + raw.record.body.len() + ENTRY_BYTES;
-        moved.push(Moved { key: entry.key, raw });
     }
     Ok(moved)
 }
 
-fn find_live(
-    under_way: &mut UnderWay,
-    shared: &Shared,
-    window: &mut Window<'_>,
-    seed: u32,
-    step: Step,
-) -> std::io::Result<()> {
-    let (offsets, is_table) = step.entries();
+/// Takes out the next records that live there still, at most so many bytes and at least one.
+fn next_live(under_way: &mut UnderWay, shared: &Shared, budget: usize) -> Vec<(Key, Place)> {
     let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
-    for at in offsets {
-        let entry = entry_at(window, seed, at, is_table)?;
-        if entry.is_some_and(|entry| lives_at(&live, under_way.segment, at, &entry)) {
-            under_way.entries.push_back(at);
+    let (mut next, mut bytes) = (Vec::new(), 0);
+    while bytes < budget && next.len() < MOVED_RECORDS_MAX {
+        let Some((key, place)) = under_way.rest.pop_front() else { break };
+        if live.place(key) == Some(place) {
+            bytes += place.bytes as usize;
+            next.push((key, place));
         }
     }
-    Ok(())
+    next
 }
 
-fn is_live(shared: &Shared, segment: u32, at: u64, entry: &TableEntry) -> bool {
-    let live = shared.live.read().unwrap_or_else(PoisonError::into_inner);
-    lives_at(&live, segment, at, entry)
+/// A record, however damaged. `None` where not even its table entry can be read.
+fn read_alone(file: &dyn DiskFile, seed: u32, (key, place): &(Key, Place)) -> std::io::Result<Option<Raw>> {
+    match read_entry(file, seed, place.at()) {
+        Ok(entry) if entry.key == *key && entry.kind == EntryKind::Put => {
+            read_raw(file, seed, &entry).map(Some)
+        }
+        Err(ReadFault::Disk(error)) => Err(error),
+        Ok(_) | Err(ReadFault::Mismatch(_)) => Ok(None),
+    }
 }
 
 /// Whether the record that `entry` stores is the one its key leads to.

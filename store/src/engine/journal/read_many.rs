@@ -16,77 +16,76 @@ use crate::Error;
 use crate::engine::{Engine, Key, Record};
 
 /// Records read at once have no more bytes together.
-const RUN_BYTES_MAX: u32 = 1024 * 1024;
+pub(super) const RUN_BYTES_MAX: u32 = 1024 * 1024;
 
 /// Where a record is, as the index had it a moment ago.
-struct Found {
-    key: Key,
-    place: Place,
-    file: Arc<dyn DiskFile>,
-}
+type Found = (Key, Place);
 
 impl Journal {
     /// The records under `keys`, in their order.
     pub(super) fn read_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>, Error>> {
-        let found: Vec<Option<Found>> = {
+        let (found, files) = {
             let live = self.live();
-            let find = |key: &Key| {
-                let place = live.place(*key)?;
-                Some(Found { key: *key, place, file: live.segment(place.segment)?.file.clone() })
-            };
-            keys.iter().map(find).collect()
+            // What is not there is its own run, and found out about by itself.
+            let nowhere = Place::new(u32::MAX, 0, u32::MAX);
+            let found: Vec<Found> =
+                keys.iter().map(|key| (*key, live.place(*key).unwrap_or(nowhere))).collect();
+            let runs = found.chunk_by(follows_upto(RUN_BYTES_MAX));
+            let file =
+                |run: &[Found]| live.segment(run.first()?.1.segment).map(|segment| segment.file.clone());
+            let files: Vec<Option<Arc<dyn DiskFile>>> = runs.map(file).collect();
+            (found, files)
         };
         let mut records = Vec::with_capacity(keys.len());
-        for run in found.chunk_by(follows_upto(RUN_BYTES_MAX)) {
-            let together = self.read_run(run).unwrap_or_default();
-            let together = together.into_iter().chain(std::iter::repeat(None));
-            for (record, key) in together.zip(keys.iter().skip(records.len()).take(run.len())) {
+        for (run, file) in found.chunk_by(follows_upto(RUN_BYTES_MAX)).zip(files) {
+            let seed = |segment: u32| segment_seed(self.salt, u64::from(segment));
+            let together = run
+                .first()
+                .zip(file)
+                .and_then(|((_, first), file)| read_run(&*file, seed(first.segment), run));
+            let together = together.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
+            for (record, (key, _)) in together.zip(run) {
                 // What cannot be read like this, for whatever reason, is read and judged by itself.
                 records.push(record.map_or_else(|| self.get(*key), |record| Ok(Some(record))));
             }
         }
         records
     }
+}
 
-    /// The records of a run, those that are sound. Nothing where it is no run.
-    fn read_run(&self, run: &[Option<Found>]) -> Option<Vec<Option<Record>>> {
-        let [Some(first), _, ..] = run else { return None };
-        let (file, at) = (&*first.file, first.place.at());
-        let seed = segment_seed(self.salt, u64::from(first.place.segment));
-        let table = read_bytes(file, u32::try_from(at).ok()?, run.len() * ENTRY_BYTES).ok()?;
-        let mut entries = Vec::with_capacity(run.len());
-        for ((bytes, found), at) in table.chunks_exact(ENTRY_BYTES).zip(run).zip((at..).step_by(ENTRY_BYTES))
-        {
-            let entry = TableEntry::decode(bytes, seed, at)?;
-            let is_it = found.as_ref().is_some_and(|found| found.key == entry.key);
-            entries.push(Some(entry).filter(|entry| is_it && entry.kind == EntryKind::Put)?);
-        }
-        let heads = Span::read(file, entries.iter().map(|entry| (entry.head_at, entry.head_bytes)))?;
-        let bodies = Span::read(file, entries.iter().map(|entry| (entry.body_at, entry.body_bytes)))?;
-        let sound = |entry: &TableEntry| {
-            let head = heads.slice(entry.head_at, entry.head_bytes)?;
-            let body = bodies.slice(entry.body_at, entry.body_bytes)?;
-            let is_sound = is_head_sound(seed, entry, &head)
-                && !entry.is_body_damaged
-                && crc32c_append(seed, &body) == entry.body_crc;
-            is_sound.then_some(Record { head, body })
-        };
-        Some(entries.iter().map(sound).collect())
+/// The records of a run, those that are sound: of keys that were put right one behind the other into a segment whose
+/// checksums start from `seed`. Nothing where it is no run.
+pub(super) fn read_run(file: &dyn DiskFile, seed: u32, run: &[(Key, Place)]) -> Option<Vec<Option<Record>>> {
+    let [(_, first), _, ..] = run else { return None };
+    let at = first.at();
+    let table = read_bytes(file, u32::try_from(at).ok()?, run.len() * ENTRY_BYTES).ok()?;
+    let mut entries = Vec::with_capacity(run.len());
+    for ((bytes, (key, _)), at) in table.chunks_exact(ENTRY_BYTES).zip(run).zip((at..).step_by(ENTRY_BYTES)) {
+        let entry = TableEntry::decode(bytes, seed, at)?;
+        let is_it = entry.key == *key && entry.kind == EntryKind::Put;
+        entries.push(is_it.then_some(entry)?);
     }
+    let heads = Span::read(file, entries.iter().map(|entry| (entry.head_at, entry.head_bytes)))?;
+    let bodies = Span::read(file, entries.iter().map(|entry| (entry.body_at, entry.body_bytes)))?;
+    let sound = |entry: &TableEntry| {
+        let head = heads.slice(entry.head_at, entry.head_bytes)?;
+        let body = bodies.slice(entry.body_at, entry.body_bytes)?;
+        let is_sound = is_head_sound(seed, entry, &head)
+            && !entry.is_body_damaged
+            && crc32c_append(seed, &body) == entry.body_crc;
+        is_sound.then_some(Record { head, body })
+    };
+    Some(entries.iter().map(sound).collect())
 }
 
 /// Whether the second of two records was written right behind the first, as long as no more than so many bytes come
 /// together.
-fn follows_upto(bytes_max: u32) -> impl FnMut(&Option<Found>, &Option<Found>) -> bool {
+pub(super) fn follows_upto(bytes_max: u32) -> impl FnMut(&Found, &Found) -> bool {
     let mut bytes = 0_u32;
-    move |before, after| {
-        let (Some(before), Some(after)) = (before, after) else {
-            bytes = 0;
-            return false;
-        };
-        bytes = bytes.max(before.place.bytes).saturating_add(after.place.bytes);
-        let is_next = before.place.segment == after.place.segment
-            && before.place.at() + ENTRY_BYTES as u64 == after.place.at()
+    move |(_, before), (_, after)| {
+        bytes = bytes.max(before.bytes).saturating_add(after.bytes);
+        let is_next = before.segment == after.segment
+            && before.at() + ENTRY_BYTES as u64 == after.at()
             && bytes <= bytes_max;
         if !is_next {
             bytes = 0;

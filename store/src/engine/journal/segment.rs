@@ -69,6 +69,8 @@ pub(super) struct Segment {
     pub(super) file_bytes: u64,
     /// Records that live in it.
     pub(super) records: u64,
+    /// How many of these each family has.
+    by_family: Vec<u32>,
     /// Bytes that it carries for them.
     pub(super) live_bytes: u64,
     /// Something in it could not be read, so its file is never written over.
@@ -78,7 +80,17 @@ pub(super) struct Segment {
 impl Segment {
     /// A segment in which nothing lives yet.
     pub(super) fn new(file: Arc<dyn DiskFile>, end: u64, file_bytes: u64) -> Self {
-        Self { file, end, file_bytes, records: 0, live_bytes: 0, is_damaged: false }
+        Self { file, end, file_bytes, records: 0, by_family: Vec::new(), live_bytes: 0, is_damaged: false }
+    }
+}
+
+impl Segment {
+    fn of_family(&mut self, family: u8) -> &mut u32 {
+        let at = usize::from(family);
+        if self.by_family.len() <= at {
+            self.by_family.resize(at + 1, 0);
+        }
+        &mut self.by_family[at]
     }
 }
 
@@ -149,6 +161,19 @@ impl LiveMap {
         }
     }
 
+    /// Every record that lives in a segment, in the order in which they stand there.
+    pub(super) fn records_in(&self, number: u32) -> Vec<(Key, Place)> {
+        let Some(segment) = self.segments.get(&number) else { return Vec::new() };
+        let mut found = Vec::with_capacity(usize::try_from(segment.records).unwrap_or_default());
+        for (family, count) in (0..=u8::MAX).zip(&segment.by_family) {
+            let of_family = self.index.iter(family).filter(|(_, place)| place.segment == number);
+            // Numbers ascend with time: those of an old segment mostly come first, and nothing is looked for behind them.
+            found.extend(of_family.take(*count as usize));
+        }
+        found.sort_unstable_by_key(|(_, place)| place.at());
+        found
+    }
+
     /// Notes that a segment's groups now end at `end`, and its file at `file_bytes` or later.
     pub(super) fn extend_segment(&mut self, number: u32, end: u64, file_bytes: u64) {
         let Some(segment) = self.segments.get_mut(&number) else { return };
@@ -170,31 +195,33 @@ impl LiveMap {
     pub(super) fn put(&mut self, key: Key, place: Place) {
         if let Some(segment) = self.segments.get_mut(&place.segment) {
             segment.records += 1;
+            *segment.of_family(key.family) += 1;
             segment.live_bytes += u64::from(place.bytes);
         }
         self.live_bytes += u64::from(place.bytes);
         if let Some(before) = self.index.put(key, place) {
-            forget(&mut self.segments, &mut self.live_bytes, before);
+            forget(&mut self.segments, &mut self.live_bytes, key.family, before);
         }
     }
 
     /// A record is gone.
     pub(super) fn remove(&mut self, key: Key) {
         if let Some(before) = self.index.remove(key) {
-            forget(&mut self.segments, &mut self.live_bytes, before);
+            forget(&mut self.segments, &mut self.live_bytes, key.family, before);
         }
     }
 
     /// Every record of a family that has one of these numbers is gone.
     pub(super) fn remove_numbers(&mut self, family: u8, numbers: Range<u64>) {
         let Self { index, segments, live_bytes, .. } = self;
-        index.remove_numbers(family, numbers, |before| forget(segments, live_bytes, before));
+        index.remove_numbers(family, numbers, |before| forget(segments, live_bytes, family, before));
     }
 }
 
-fn forget(segments: &mut BTreeMap<u32, Segment>, live_bytes: &mut u64, place: Place) {
+fn forget(segments: &mut BTreeMap<u32, Segment>, live_bytes: &mut u64, family: u8, place: Place) {
     if let Some(segment) = segments.get_mut(&place.segment) {
         segment.records -= 1;
+        *segment.of_family(family) -= 1;
         segment.live_bytes -= u64::from(place.bytes);
     }
     *live_bytes -= u64::from(place.bytes);

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::JournalConfig;
+use super::blocks::{Blocks, Landed};
 use super::disk::{Disk, DiskFile};
 use super::format::{ENTRY_BYTES, GROUP_HEADER_BYTES, GroupKind, SEGMENT_START, SegmentHeader};
-use super::group::{Change, GroupBuffers, GroupPlace, GroupSize};
+use super::group::{Change, Encoded, GroupPlace, GroupSize};
 use super::index::Place;
 use super::move_rest::Mover;
+use super::pool::Pool;
 use super::replay::{Opened, Spare};
 use super::reserve::{FREE_BYTES_MIN, is_full, secure_to};
 use super::segment::{FileName, LiveMap, Segment};
-use crate::engine::WriteSet;
+use crate::engine::{Kept, WriteSet};
 use crate::{Durability, Error, ErrorKind};
 
 /// The segment being written.
@@ -25,6 +27,8 @@ pub(super) struct Current {
     pub(super) position: u64,
     /// Up to here the file has blocks on the disk already.
     pub(super) secured: u64,
+    /// How a file that was written before is written over, where the host can.
+    pub(super) blocks: Option<Blocks>,
 }
 
 /// Whether a full disk's ballast may be used up.
@@ -65,7 +69,15 @@ pub(super) struct Writer {
     pub(super) is_cautious: bool,
     /// What readers of [`Shared`] may promise themselves.
     pub(super) credit: Arc<AtomicU64>,
-    buffers: GroupBuffers,
+    pool: Pool,
+}
+
+/// A group that was written.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) segment: u32,
+    pub(super) at: u64,
+    kept: Kept,
 }
 
 /// What the writer shares with readers.
@@ -108,7 +120,7 @@ impl Writer {
             state: State::Open,
             is_cautious: false,
             credit: Arc::default(),
-            buffers: GroupBuffers::default(),
+            pool: Pool::default(),
         };
         let shared = Shared {
             live: RwLock::new(opened.live),
@@ -153,40 +165,42 @@ impl Writer {
         if error.kind() == ErrorKind::Full { error } else { self.poison(error) }
     }
 
-    /// Applies every change or none; see [`crate::engine::Engine::apply`].
+    /// Applies every change or none; see [`crate::engine::Engine::apply_kept`].
     pub(super) fn apply(
         &mut self,
         shared: &Shared,
         writes: &WriteSet,
         durability: Durability,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Kept>, Error> {
         self.check()?;
         let changes = || writes.iter().map(Change::from);
-        let written =
-            if writes.is_empty() { None } else { Some(self.append(shared, GroupKind::Changes, changes)?) };
+        let written = if writes.is_empty() {
+            None
+        } else {
+            Some(self.append(shared, GroupKind::Changes, durability, changes)?)
+        };
         if durability == Durability::Flushed {
-            self.start_flush(written);
-            meanwhile();
             self.flush(shared)?;
         }
-        if let Some((segment, at)) = written {
+        if let Some(Written { segment, at, .. }) = written {
             publish(&mut shared.live_mut(), segment, at, changes());
         }
         if durability == Durability::Flushed {
             self.drop_dead(shared);
             self.move_rest(shared, writes.payload_bytes());
         }
-        Ok(())
+        Ok(written.map(|written| written.kept))
     }
 
-    /// Writes a group behind the last one and returns its segment and offset. It is neither flushed nor published.
+    /// Writes a group behind the last one. It is not published, and may not be flushed yet even where `durability` asks
+    /// for that.
     pub(super) fn append<'a, I>(
         &mut self,
         shared: &Shared,
         kind: GroupKind,
+        durability: Durability,
         changes: impl Fn() -> I,
-    ) -> Result<(u32, u64), Error>
+    ) -> Result<Written, Error>
     where
         I: Iterator<Item = Change<'a>>,
     {
@@ -195,7 +209,7 @@ impl Writer {
             if kind != GroupKind::Closing && self.must_roll(size.group_bytes) {
                 self.roll(shared, size.group_bytes, Ballast::Used)?;
             }
-            match self.write_group(shared, kind, size, changes()) {
+            match self.write_group(shared, (kind, durability), size, changes()) {
                 // A spare segment has its room already: the next round goes on to it.
                 Err(error)
                     if error.kind() == ErrorKind::Full
@@ -209,14 +223,17 @@ impl Writer {
     fn write_group<'a>(
         &mut self,
         shared: &Shared,
-        kind: GroupKind,
+        (kind, durability): (GroupKind, Durability),
         size: GroupSize,
         changes: impl Iterator<Item = Change<'a>>,
-    ) -> Result<(u32, u64), Error> {
+    ) -> Result<Written, Error> {
         let Some(current) = &mut self.current else {
             return Err(Error::new(ErrorKind::Unavailable, "find the segment being written"));
         };
         let (segment, at) = (current.number, current.position);
+        // On a full disk nothing is given away, and of a closing mark half has to be enough.
+        let fills = !self.is_cautious && kind != GroupKind::Closing;
+        let size = if fills { current.size_in_blocks(size) } else { size };
         let place = GroupPlace {
             salt: self.salt,
             segment,
@@ -225,30 +242,31 @@ impl Writer {
             flushed_below: self.flushed_below,
             kind,
         };
-        if let Err(error) = self.buffers.write(&*current.file, place, size, changes) {
-            // What was written of it is no whole group. That it cannot even be taken for the beginning of one is
-            // worth a try, and no more: the next group goes to the same place.
-            let wiped = current.file.write_all_at(&mut [IoSlice::new(&[0; GROUP_HEADER_BYTES])], at);
-            let error =
-                Error::io("write a group to the journal", error).with("segment", segment).with("at", at);
-            if error.kind() == ErrorKind::Full {
-                tracing::warn!(%error, wiped = wiped.is_ok(), "the disk is full");
-                self.be_cautious();
+        let encoded = Encoded::new(&self.pool, place, size, changes);
+        // Only a group with nothing unflushed before it lasts by being written so.
+        let is_alone = self.flushed_below == self.next_record;
+        let landed = match current.write(encoded.bytes(), durability, is_alone) {
+            Ok(landed) => landed,
+            Err(error) => {
+                let is_gone = current.wipe(size.group_bytes);
+                let error =
+                    Error::io("write a group to the journal", error).with("segment", segment).with("at", at);
+                if error.kind() == ErrorKind::Full {
+                    tracing::warn!(%error, "the disk is full");
+                    self.be_cautious();
+                }
+                return Err(if is_gone { self.fail(error) } else { self.poison(error) });
             }
-            return Err(self.fail(error));
-        }
+        };
         current.position += size.group_bytes;
         current.secured = current.secured.max(current.position);
         self.next_record += 1;
-        shared.live_mut().extend_segment(segment, current.position, current.secured);
-        Ok((segment, at))
-    }
-
-    /// Lets the disk begin with a group that was just written, so that it works while the processor does.
-    fn start_flush(&self, written: Option<(u32, u64)>) {
-        if let (Some((_, at)), Some(current)) = (written, &self.current) {
-            current.file.start_sync(at..current.position);
+        if landed == Landed::Synced {
+            self.flushed_below = self.next_record;
+            shared.flushes.fetch_add(1, Ordering::Relaxed);
         }
+        shared.live_mut().extend_segment(segment, current.position, current.secured);
+        Ok(Written { segment, at, kept: encoded.into_kept() })
     }
 
     /// Makes every group written so far last.
@@ -399,6 +417,7 @@ impl Writer {
             Some(_) => self.disk.open(&made).map_err(|error| fault("open a spare segment", error))?,
             None => self.disk.create(&made).map_err(|error| fault("create a segment", error))?,
         };
+        let blocks = spare.and_then(|spare| Blocks::open(&*self.disk, &made, spare.file_bytes));
         file.write_all_at(&mut [IoSlice::new(&header.encode())], 0)
             .map_err(|error| fault("write a segment's header", error))?;
         let mut secured = spare.map_or(SEGMENT_START, |spare| spare.file_bytes.max(SEGMENT_START));
@@ -417,12 +436,12 @@ impl Writer {
         })?;
         // After the rename a failure leaves it open which name will last: that is no full disk any more.
         if crate::mutant::is("folder-not-flushed") {
-            return Ok(Current { number, file, position: SEGMENT_START, secured });
+            return Ok(Current { number, file, position: SEGMENT_START, secured, blocks });
         }
         self.disk.sync_folder().map_err(|error| {
             Error::io("flush the journal's folder", error).as_kind(ErrorKind::Unavailable)
         })?;
-        Ok(Current { number, file, position: SEGMENT_START, secured })
+        Ok(Current { number, file, position: SEGMENT_START, secured, blocks })
     }
 
     /// Frees the oldest segments while nothing lives in them. Only after a flush: what killed them must last.
@@ -497,7 +516,7 @@ impl Writer {
     }
 
     fn write_closing_mark(&mut self, shared: &Shared) -> Result<(), Error> {
-        match self.append(shared, GroupKind::Closing, std::iter::empty) {
+        match self.append(shared, GroupKind::Closing, Durability::Flushed, std::iter::empty) {
             Ok(_) => self.flush(shared),
             // Everything else is flushed; without the mark the next opening looks closer at the last group.
             Err(error) if error.kind() == ErrorKind::Full => Ok(()),

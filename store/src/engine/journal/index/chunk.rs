@@ -76,6 +76,16 @@ impl Chunk {
         }
     }
 
+    /// Every row, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Name, Place)> {
+        let (narrow, wide): (&[Narrow], &[Wide]) = match &self.rows {
+            Rows::Narrow(rows) => (rows, &[]),
+            Rows::Wide(rows) => (&[], rows),
+        };
+        let narrow = narrow.iter().map(|row| ((self.base + u64::from(row.offset), 0), row.place));
+        narrow.chain(wide.iter().map(|row| ((row.number, row.part), row.place)))
+    }
+
     /// Sets the place of a row, and returns the one before.
     pub(super) fn replace(&mut self, at: usize, place: Place) -> Option<Place> {
         let have = match &mut self.rows {

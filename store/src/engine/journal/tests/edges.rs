@@ -665,3 +665,28 @@ fn what_dies_while_its_segment_is_being_moved_does_not_come_back() {
     drop(journal);
     assert_eq!(contents(&open(&disk)), model);
 }
+
+#[test]
+fn a_recycled_segment_is_written_over_in_whole_blocks() {
+    let disk = FaultDisk::new();
+    let journal = open(&disk);
+    for number in 0..200 {
+        apply_one(&journal, Key::new(1, 0, 0), 3000 + number as usize);
+    }
+    assert!(disk.blocks_written() > 100, "most of it went to old blocks");
+    let lasting = disk.crash(Keep::Synced);
+    assert_eq!(contents(&open(&lasting)), contents(&journal));
+}
+
+#[test]
+fn a_host_that_takes_no_blocks_after_all_gets_the_group_the_usual_way() {
+    let disk = FaultDisk::new();
+    disk.refuse_blocks();
+    let journal = open(&disk);
+    for number in 0..200 {
+        apply_one(&journal, Key::new(1, 0, 0), 3000 + number as usize);
+    }
+    assert_eq!(disk.blocks_written(), 0);
+    let lasting = disk.crash(Keep::Synced);
+    assert_eq!(contents(&open(&lasting)), contents(&journal));
+}

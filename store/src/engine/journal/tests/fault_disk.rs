@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::engine::journal::{Disk, DiskFile};
+use crate::engine::journal::{BlockFile, Disk, DiskFile};
 
 const SECTOR: usize = 512;
 
@@ -61,6 +61,8 @@ struct State {
     operations: u64,
     renames: u64,
     asked: u64,
+    blocks_written: u64,
+    refuses_blocks: bool,
     capacity: usize,
 }
 
@@ -76,8 +78,17 @@ impl FaultDisk {
     fn with(names: BTreeMap<String, Arc<Mutex<Bytes>>>) -> Self {
         let synced_names = names.clone();
         let plan = Plan::Nothing;
-        let state =
-            State { names, synced_names, plan, operations: 0, renames: 0, asked: 0, capacity: 1 << 30 };
+        let state = State {
+            names,
+            synced_names,
+            plan,
+            operations: 0,
+            renames: 0,
+            asked: 0,
+            blocks_written: 0,
+            refuses_blocks: false,
+            capacity: 1 << 30,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -105,6 +116,16 @@ impl FaultDisk {
     /// How often anybody asked how much room there is.
     pub(crate) fn asked(&self) -> u64 {
         self.state().asked
+    }
+
+    /// How many times whole blocks were written.
+    pub(crate) fn blocks_written(&self) -> u64 {
+        self.state().blocks_written
+    }
+
+    /// From now on whole blocks are not taken.
+    pub(crate) fn refuse_blocks(&self) {
+        self.state().refuses_blocks = true;
     }
 
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
@@ -203,6 +224,11 @@ impl Disk for FaultDisk {
         Ok(Arc::new(FaultFile { disk: self.clone(), bytes }))
     }
 
+    fn open_blocks(&self, name: &str) -> Option<Arc<dyn BlockFile>> {
+        let bytes = self.state().names.get(name).cloned()?;
+        Some(Arc::new(FaultBlocks(FaultFile { disk: self.clone(), bytes })))
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let fault = self.count().err();
         let mut state = self.state();
@@ -236,6 +262,32 @@ impl Disk for FaultDisk {
         let capacity = state.capacity;
         drop(state);
         Ok(capacity.saturating_sub(self.used()) as u64)
+    }
+}
+
+/// Whole blocks of a [`FaultFile`].
+#[derive(Debug)]
+struct FaultBlocks(FaultFile);
+
+impl BlockFile for FaultBlocks {
+    fn block_bytes(&self) -> usize {
+        SECTOR
+    }
+
+    fn write_blocks_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+        assert_eq!((blocks.len() % SECTOR, offset as usize % SECTOR), (0, 0), "no whole blocks");
+        assert_eq!(blocks.as_ptr().align_offset(SECTOR), 0, "the memory is not aligned");
+        assert!(offset as usize + blocks.len() <= self.0.bytes.lock().unwrap().now.len(), "behind the end");
+        if self.0.disk.state().refuses_blocks {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.0.disk.state().blocks_written += 1;
+        self.0.write_all_at(&mut [IoSlice::new(blocks)], offset)
+    }
+
+    fn write_blocks_synced_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+        self.write_blocks_at(blocks, offset)?;
+        self.0.sync_data()
     }
 }
 

@@ -1,0 +1,101 @@
+//! Writing over a segment's old bytes in whole blocks.
+//!
+//! A spare segment has its place on the disk, so that a group in whole blocks can go there without the host's cache. Its
+//! groups are filled up to the next block: no block that was flushed is ever written again. The first group begins behind
+//! the segment's header and goes the usual way, as does everything where the host cannot do it.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use super::disk::{BlockFile, Disk};
+use super::format::GROUP_HEADER_BYTES;
+use super::group::GroupSize;
+use super::pool::ALIGNED_BYTES;
+use super::write::Current;
+use crate::Durability;
+
+/// How the segment being written is written over.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    file: Arc<dyn BlockFile>,
+    /// Up to here the file was written before.
+    end: u64,
+}
+
+/// How far a group has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Landed {
+    /// It is written.
+    Written,
+    /// It is on the disk.
+    Synced,
+}
+
+impl Blocks {
+    /// For the file `name`, whose first `end` bytes were written before; `None` where the host cannot.
+    pub(super) fn open(disk: &dyn Disk, name: &str, end: u64) -> Option<Self> {
+        let file = disk.open_blocks(name)?;
+        let block_bytes = file.block_bytes();
+        (block_bytes.is_power_of_two() && block_bytes <= ALIGNED_BYTES).then_some(Self { file, end })
+    }
+}
+
+impl Current {
+    /// The size of a group with what fills it up to the end of a block, where it goes to old blocks.
+    pub(super) fn size_in_blocks(&self, size: GroupSize) -> GroupSize {
+        let filled = self.blocks.as_ref().and_then(|blocks| {
+            let filled = size.to_block_end(self.position, blocks.file.block_bytes())?;
+            (self.position.checked_add(filled.group_bytes)? <= blocks.end).then_some(filled)
+        });
+        filled.unwrap_or(size)
+    }
+
+    /// Writes a group at the position. Where it is `alone`, with nothing unflushed before it, it may be synced in the
+    /// same call.
+    pub(super) fn write(&mut self, group: &[u8], durability: Durability, alone: bool) -> io::Result<Landed> {
+        let flushed = durability == Durability::Flushed;
+        if let Some(blocks) =
+            self.blocks.as_ref().filter(|blocks| blocks.take(self.position, group.len() as u64))
+        {
+            let written = if flushed && alone && !crate::mutant::is("skipped-flush") {
+                blocks.file.write_blocks_synced_at(group, self.position).map(|()| Landed::Synced)
+            } else {
+                blocks.file.write_blocks_at(group, self.position).map(|()| Landed::Written)
+            };
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => self.blocks = None,
+                other => return other,
+            }
+        }
+        self.file.write_all_at(&mut [IoSlice::new(group)], self.position)?;
+        if flushed {
+            self.file.start_sync(self.position..self.position + group.len() as u64);
+        }
+        Ok(Landed::Written)
+    }
+
+    /// What was written of a group that failed is no whole group. That it cannot even be taken for the beginning of one is
+    /// worth a try, and no more: the next group goes to the same place. But blocks may have been written in any order,
+    /// and even be on the disk: of these, both ends are wiped for good. False where that fails.
+    pub(super) fn wipe(&self, group_bytes: u64) -> bool {
+        let mark = [0; GROUP_HEADER_BYTES];
+        let wipe = |at| self.file.write_all_at(&mut [IoSlice::new(&mark)], at);
+        let begin = wipe(self.position);
+        let is_past_cache =
+            self.blocks.as_ref().is_some_and(|blocks| blocks.take(self.position, group_bytes));
+        if !is_past_cache {
+            return true;
+        }
+        let trailer_at = self.position + group_bytes - GROUP_HEADER_BYTES as u64;
+        begin.and_then(|()| wipe(trailer_at)).and_then(|()| self.file.sync_data()).is_ok()
+    }
+}
+
+impl Blocks {
+    /// Whether a group of so many bytes at this place is one for them.
+    fn take(&self, at: u64, group_bytes: u64) -> bool {
+        let block_bytes = self.file.block_bytes() as u64;
+        let end = at + group_bytes;
+        at.is_multiple_of(block_bytes) && end.is_multiple_of(block_bytes) && end <= self.end
+    }
+}
