@@ -1,11 +1,13 @@
 //! Group commit in two stages: while one group is written and flushed, the next one is decided about.
 //!
-//! The writer takes whatever waits, decides about it, writes it as one group, flushes once and answers; then it goes on
-//! with the next. While it waits for the disk, a helper decides ahead about what has gathered, so that little is left to
-//! decide when the flush returns. Where little waits the helper is not woken.
+//! The writer takes whatever waits, decides about it, writes it as one group and flushes once; then it goes on with the
+//! next. While it waits for the disk, a helper publishes and answers the group before, so that the disk need not wait for
+//! that, and decides ahead about what has gathered, so that little is left to decide when the flush returns. Where nothing
+//! waits the writer answers by itself, and where little waits the helper is not woken.
 //!
-//! Locks are taken in this order: `open`, `line`, and within `Shared` the state last.
+//! Locks are taken in this order: `open`, `publishing`, `line` or `done`, and within `Shared` the state last.
 
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
@@ -25,6 +27,10 @@ pub(super) struct Pipeline {
     to_help: Condvar,
     /// The group that is being put together.
     open: Mutex<Group>,
+    /// Groups on the disk that are not published yet, oldest first.
+    done: Mutex<VecDeque<Group>>,
+    /// Held by whoever publishes them: one at a time, in order.
+    publishing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +44,8 @@ struct Line {
     is_open: bool,
     /// The writer is at work, and will see for itself what comes in.
     is_writing: bool,
+    /// A group is on the disk that the writer leaves to the helper.
+    is_done: bool,
     /// Nothing can be decided ahead before the writer has gone on.
     is_stalled: bool,
     writer_sleeps: bool,
@@ -115,9 +123,35 @@ impl Pipeline {
             // Dropped before the group is: who waits for it is told why.
             let _whole = Whole(shared);
             match shared.write(&mut group) {
-                Ok(()) => shared.publish(&mut group),
+                Ok(()) => self.done(shared, group),
                 Err(error) => self.give_up(shared, &mut group, &error),
             }
+        }
+    }
+
+    /// A group is on the disk. Where something waits, that goes on first.
+    fn done(&self, shared: &Shared, group: Group) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push_back(group);
+        let mut line = self.line();
+        if line.requests.is_empty() && !line.is_open {
+            drop(line);
+            self.publish_done(shared);
+            return;
+        }
+        line.is_done = true;
+        if std::mem::take(&mut line.helper_sleeps) {
+            drop(line);
+            self.to_help.notify_one();
+        }
+    }
+
+    /// Publishes every group that is on the disk and answers its callers.
+    fn publish_done(&self, shared: &Shared) {
+        let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let oldest = self.done.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(mut group) = oldest else { return };
+            shared.publish(&mut group);
             self.line().spare.push(group);
         }
     }
@@ -137,11 +171,13 @@ impl Pipeline {
         true
     }
 
-    /// What waits, decided about and ready to be written. No other group is unsettled.
+    /// What waits, decided about and ready to be written.
     fn next_group(&self, shared: &Shared) -> Group {
         let _whole = Whole(shared);
         let mut open = self.open();
-        if open.is_empty() {
+        if open.is_empty() && !shared.view.try_begin() {
+            // Who reads waits until nothing is unsettled.
+            self.publish_done(shared);
             shared.view.begin();
         }
         self.take(shared, &mut open);
@@ -171,6 +207,7 @@ impl Pipeline {
     /// The group could not be written. What was decided about after it is decided about anew.
     fn give_up(&self, shared: &Shared, group: &mut Group, error: &Error) {
         let mut open = self.open();
+        self.publish_done(shared);
         shared.undo(error);
         if !open.is_empty() {
             let requests = open.take_back();
@@ -189,12 +226,17 @@ impl Pipeline {
         let _whole = Whole(shared);
         loop {
             let mut line = self.line();
-            while !line.is_worth_helping() {
+            while !line.is_done && !line.is_worth_helping() {
                 if line.is_over {
                     return;
                 }
                 line.helper_sleeps = true;
                 line = self.to_help.wait(line).unwrap_or_else(PoisonError::into_inner);
+            }
+            if std::mem::take(&mut line.is_done) {
+                drop(line);
+                self.publish_done(shared);
+                continue;
             }
             drop(line);
             if !self.decide_ahead(shared) {
