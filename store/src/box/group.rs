@@ -50,6 +50,11 @@ impl Group {
         self.requests.is_empty()
     }
 
+    /// How many wait for an answer.
+    pub(super) fn callers(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Takes as many of the waiting batches as there is room for, from the front. Tells how many. One batch is taken
     /// however large it is.
     pub(super) fn take(&mut self, waiting: &mut Vec<Request>) -> usize {

@@ -17,6 +17,9 @@ use crate::{Error, ErrorKind};
 /// The helper decides ahead once so many operations wait: fewer are not worth waking it.
 const AHEAD_OPS: usize = 16;
 
+/// The helper answers so many callers: more take longer than waking it saves.
+const CALLERS_MAX: usize = 8;
+
 /// Where batches wait, and what becomes of them.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
@@ -129,11 +132,13 @@ impl Pipeline {
         }
     }
 
-    /// A group is on the disk. Where something waits, that goes on first.
+    /// A group is on the disk. Where something waits, that goes on first, unless the group has many callers: these are to
+    /// be back for the next one, or groups become small.
     fn done(&self, shared: &Shared, group: Group) {
+        let has_many = group.callers() > CALLERS_MAX;
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push_back(group);
         let mut line = self.line();
-        if line.requests.is_empty() && !line.is_open {
+        if has_many || (line.requests.is_empty() && !line.is_open) {
             drop(line);
             self.publish_done(shared);
             return;

@@ -42,7 +42,7 @@ impl Group {
         if kept.room > BYTES_MAX {
             return None;
         }
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(writes.len());
         let (mut heads, mut bodies) = (0, 0);
         for write in writes.iter() {
             let Write::Put { key, head, body } = write else { continue };
@@ -75,12 +75,16 @@ impl Group {
                 _ => None,
             })
         };
-        let (count, room) = short()
-            .fold((0, 0), |(count, bytes), (_, head, body)| (count + 1, bytes + head.len() + body.len()));
+        let sum = |(count, heads, bodies): (usize, usize, usize), (_, head, body): (u64, &[u8], &Bytes)| {
+            (count + 1, heads + head.len(), bodies + body.len())
+        };
+        let (count, head_bytes, body_bytes) = short().fold((0, 0, 0), sum);
+        let room = head_bytes + body_bytes;
         if count == 0 || room > BYTES_MAX {
             return None;
         }
-        let (mut heads, mut bodies, mut entries) = (Vec::new(), Vec::new(), Vec::with_capacity(count));
+        let (mut heads, mut bodies) = (Vec::with_capacity(head_bytes), Vec::with_capacity(body_bytes));
+        let mut entries = Vec::with_capacity(count);
         for (number, head, body) in short() {
             let (head_from, body_from) = (heads.len(), bodies.len());
             heads.extend_from_slice(head);

@@ -39,8 +39,18 @@ impl<T: Copy> Table<T> {
     fn chunk_of(&self, number: u64) -> Option<usize> {
         match self.chunks.back() {
             Some((first, _)) if *first <= number => Some(self.chunks.len() - 1),
-            _ => self.chunks.partition_point(|(first, _)| *first <= number).checked_sub(1),
+            _ => self
+                .likely_chunk(number)
+                .or_else(|| self.chunks.partition_point(|(first, _)| *first <= number).checked_sub(1)),
         }
+    }
+
+    /// The chunk where the number is if no number between them is missing, unless it is not there.
+    fn likely_chunk(&self, number: u64) -> Option<usize> {
+        let (front, _) = self.chunks.front()?;
+        let guess = usize::try_from(number.checked_sub(*front)?).ok()? / CHUNK_ROWS;
+        let begins = |at: usize| self.chunks.get(at).map(|(first, _)| *first);
+        (begins(guess)? <= number && begins(guess + 1)? > number).then_some(guess)
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {

@@ -41,6 +41,11 @@ impl Blocks {
 }
 
 impl Current {
+    /// A group begins in memory at a multiple of this.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.blocks.as_ref().map_or(1, |blocks| blocks.file.block_bytes())
+    }
+
     /// The size of a group with what fills it up to the end of a block, where it goes to old blocks.
     pub(super) fn size_in_blocks(&self, size: GroupSize) -> GroupSize {
         let filled = self.blocks.as_ref().and_then(|blocks| {

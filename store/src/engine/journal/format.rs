@@ -405,17 +405,16 @@ impl TableEntry {
         };
         let flags = if self.is_head_damaged { FLAG_HEAD_DAMAGED } else { 0 }
             | if self.is_body_damaged { FLAG_BODY_DAMAGED } else { 0 };
-        let mut out = FieldsOut(&mut bytes);
-        out.put(&[kind, self.key.family, flags, 0]);
-        out.put(&self.key.part.to_le_bytes());
-        out.put(&self.key.number.to_le_bytes());
-        out.put(&self.head_at.to_le_bytes());
-        out.put(&self.head_bytes.to_le_bytes());
-        out.put(&self.body_at.to_le_bytes());
-        out.put(&self.body_bytes.to_le_bytes());
-        out.put(&self.head_crc.to_le_bytes());
-        out.put(&self.body_crc.to_le_bytes());
-        out.put(&[0; 4]);
+        // By constant places: there is one for every change of a group.
+        bytes[0..4].copy_from_slice(&[kind, self.key.family, flags, 0]);
+        bytes[4..8].copy_from_slice(&self.key.part.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.key.number.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.head_at.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.head_bytes.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.body_at.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.body_bytes.to_le_bytes());
+        bytes[32..36].copy_from_slice(&self.head_crc.to_le_bytes());
+        bytes[36..40].copy_from_slice(&self.body_crc.to_le_bytes());
         seal(&mut bytes, crc32c_append(seed, &at.to_le_bytes()));
         bytes
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use crc32c::crc32c_append;
+use crc32c::{crc32c, crc32c_append};
 
 use super::format::{
     ENTRY_BYTES, EntryKind, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, GroupKind, GroupMark,
@@ -110,6 +110,8 @@ pub(super) struct GroupPlace {
     pub(super) record: u64,
     pub(super) flushed_below: u64,
     pub(super) kind: GroupKind,
+    /// It begins in memory at a multiple of this.
+    pub(super) aligned_to: usize,
 }
 
 /// A group as it goes to the disk.
@@ -129,7 +131,7 @@ impl Encoded {
         size: GroupSize,
         changes: impl Iterator<Item = Change<'a>>,
     ) -> Self {
-        let mut buffer = pool.take(size.group_bytes as usize);
+        let mut buffer = pool.take(size.group_bytes as usize, place.aligned_to);
         let room = buffer.room();
         encode(buffer.bytes_mut(), place, size, changes);
         let heads = GROUP_HEADER_BYTES + size.entries as usize * ENTRY_BYTES;
@@ -186,8 +188,8 @@ fn encode<'a>(
     let mut body_at = head_at + size.heads_bytes;
     let mut out = Out(group);
     let mut front = out.part(GROUP_HEADER_BYTES);
-    let mut table = out.part(size.entries as usize * ENTRY_BYTES);
-    let mut table_crc = 0;
+    let table = out.part(size.entries as usize * ENTRY_BYTES).0;
+    let mut entries = Out(&mut *table);
     let mut heads = out.part(size.heads_bytes as usize);
     let mut bodies = out.part(size.bodies_bytes as usize);
     for change in changes {
@@ -219,9 +221,7 @@ fn encode<'a>(
                 TableEntry::removal(EntryKind::DeleteBelow, Key::new(family, number, 0))
             }
         };
-        let entry = entry.encode(seed, entry_at);
-        table_crc = crc32c_append(table_crc, &entry);
-        table.put(&entry);
+        entries.put(&entry.encode(seed, entry_at));
         entry_at += ENTRY_BYTES as u64;
     }
     let header = GroupHeader {
@@ -233,7 +233,7 @@ fn encode<'a>(
         entries: size.entries,
         heads_bytes: size.heads_bytes,
         kind: place.kind,
-        table_crc,
+        table_crc: crc32c(table),
     };
     front.put(&header.encode(GroupMark::Header, place.at));
     out.part(out.0.len().saturating_sub(GROUP_HEADER_BYTES)).0.fill(0);

@@ -126,8 +126,18 @@ impl Family {
     fn chunk_of(&self, name: Name) -> Option<usize> {
         match self.0.back() {
             Some((first, _)) if *first <= name => Some(self.0.len() - 1),
-            _ => self.0.partition_point(|(first, _)| *first <= name).checked_sub(1),
+            _ => self
+                .likely_chunk(name)
+                .or_else(|| self.0.partition_point(|(first, _)| *first <= name).checked_sub(1)),
         }
+    }
+
+    /// The chunk where the name is if no number between them is missing, unless it is not there.
+    fn likely_chunk(&self, name: Name) -> Option<usize> {
+        let ((front, _), _) = self.0.front()?;
+        let guess = usize::try_from(name.0.checked_sub(*front)?).ok()? / CHUNK_ROWS;
+        let begins = |at: usize| self.0.get(at).map(|(first, _)| *first);
+        (begins(guess)? <= name && begins(guess + 1)? > name).then_some(guess)
     }
 
     fn put(&mut self, name: Name, place: Place) -> Option<Place> {

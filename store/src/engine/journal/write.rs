@@ -241,6 +241,7 @@ impl Writer {
             record: self.next_record,
             flushed_below: self.flushed_below,
             kind,
+            aligned_to: current.block_bytes(),
         };
         let encoded = Encoded::new(&self.pool, place, size, changes);
         // Only a group with nothing unflushed before it lasts by being written so.
