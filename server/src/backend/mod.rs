@@ -138,7 +138,7 @@ impl Backend {
     /// As the API's.
     pub async fn ports(&self) -> Result<PortList, Problem> {
         match self {
-            Self::Local(local) => Ok(local.service().ports()),
+            Self::Local(local) => Ok(local.service().ports().await),
             Self::Remote(remote) => remote.ask(Method::GET, "/v1/ports").await,
         }
     }

@@ -17,7 +17,14 @@ pub(super) async fn run(indoubt: &Indoubt, backend: &Backend, output: Output) ->
     match indoubt {
         Indoubt::Ls(args) => {
             let filter = Filter { in_doubt: true, ..ls::filter(&args.which) };
-            ls::list(args, filter, SHAPE, backend, output).await
+            ls::list(args, filter, SHAPE, backend, output).await?;
+            let stranded = backend.ports().await?.stranded.len();
+            if stranded > 0 {
+                output.note(&format!(
+                    "{stranded} left prepared at destinations to which no open route goes: pillarbox ports"
+                ));
+            }
+            Ok(())
         }
         Indoubt::Settle(args) => settle::settle_doubt(args, backend, output).await,
     }

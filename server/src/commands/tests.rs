@@ -1,15 +1,17 @@
 //! The commands against a box in memory.
 
+use std::sync::Arc;
+
 use clap::Parser as _;
-use pillarbox_store::{DeliveryId, DeliveryState, MessageId};
+use pillarbox_store::{Batch, DeliveryId, DeliveryState, IdSource, MessageId, PortName};
 use tempfile::TempDir;
 
 use super::*;
 use crate::backend::{Input, Local};
 use crate::output::table;
 use crate::service::tests::service;
-use crate::service::{Service, Submission};
-use crate::wire::{PortView, Submitted};
+use crate::service::{RouteSource, Service, Submission};
+use crate::wire::{PortList, PortView, RouteView, Submitted};
 
 /// A box in memory, to which commands are given as they are typed.
 struct Bench {
@@ -107,4 +109,43 @@ async fn lists_show_what_is_in_doubt() {
     let column = ports::HEADINGS.iter().position(|heading| *heading == "IN-DOUBT").unwrap();
     let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!((cells[0], cells[column]), ("orders", "1"));
+}
+
+/// Routes of which one settles what this destination holds prepared.
+#[derive(Debug)]
+struct Settling(&'static str);
+
+impl RouteSource for Settling {
+    fn routes(&self) -> Vec<(PortName, Vec<RouteView>)> {
+        Vec::new()
+    }
+
+    fn settles(&self, destination: &str) -> bool {
+        destination == self.0
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_prepared_is_shown_until_a_route_settles_it() {
+    let bench = Bench::new().await;
+    let json = |list: &PortList| serde_json::to_value(list).unwrap();
+    let list = bench.backend.ports().await.unwrap();
+    assert!(json(&list).get("stranded").is_none() && !ports::shown(&list).contains("prepared"));
+
+    let (store, ids) = (bench.service.store(), IdSource::system());
+    let (here, there) = (ids.batch(), ids.batch());
+    let batch = Batch::new(ids.batch()).decide(here, "file:/srv/out").decide(there, "else\nwhere");
+    store.commit(&batch).await.unwrap();
+    let list = bench.backend.ports().await.unwrap();
+    let names = [here, there].map(|number| format!("{}/{number}", store.id()));
+    let text = ports::shown(&list);
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("! prepared at ")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].contains(&format!("file:/srv/out, {}: ", names[0])), "{text}");
+    assert!(lines[1].contains(&format!("else\\nwhere, {}: ", names[1])), "{text}");
+    bench.run("indoubt ls").await.unwrap();
+
+    let served = bench.service.clone().with_routes(Arc::new(Settling("file:/srv/out")));
+    let left = json(&served.ports().await)["stranded"].clone();
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["transaction"]), (1, &names[1].as_str().into()));
 }

@@ -18,7 +18,9 @@ use pillarbox_store::{
 };
 
 use crate::problem::Problem;
-use crate::wire::{DeliveryPage, DeliveryView, Health, MessageView, PortList, PortView, RouteView};
+use crate::wire::{
+    DeliveryPage, DeliveryView, Health, MessageView, PortList, PortView, RouteView, StrandedView,
+};
 
 pub use submit::Submission;
 pub(crate) use submit::read_message_id;
@@ -32,6 +34,9 @@ pub const PAGE_DEFAULT: usize = 100;
 pub trait RouteSource: fmt::Debug + Send + Sync + 'static {
     /// Every port's routes.
     fn routes(&self) -> Vec<(PortName, Vec<RouteView>)>;
+
+    /// Whether one that is open settles what the destination of this name holds prepared.
+    fn settles(&self, destination: &str) -> bool;
 }
 
 /// What can be asked of a box. Cheap to clone.
@@ -245,9 +250,21 @@ impl Service {
         self.delivery(id).await
     }
 
-    /// Every port.
-    #[must_use]
-    pub fn ports(&self) -> PortList {
+    /// Every port, with what was left prepared at destinations of ports that were.
+    pub async fn ports(&self) -> PortList {
+        PortList { ports: self.port_views(), stranded: self.stranded().await }
+    }
+
+    /// A box that has stopped does not say what it decided: that is shown once it is opened again.
+    async fn stranded(&self) -> Vec<StrandedView> {
+        let kept = self.store.decisions().await.unwrap_or_default().known;
+        let settles =
+            |destination: &str| self.routes.as_ref().is_some_and(|source| source.settles(destination));
+        let left = kept.iter().filter(|decision| !settles(&decision.destination));
+        left.map(|decision| StrandedView::new(self.store.id(), decision)).collect()
+    }
+
+    fn port_views(&self) -> Vec<PortView> {
         let mut routes = self.routes.as_ref().map(|source| source.routes()).unwrap_or_default();
         let mut view = |info: &pillarbox_store::PortInfo| {
             let mut view = PortView::from(info);
@@ -256,7 +273,7 @@ impl Service {
             }
             view
         };
-        PortList { ports: self.store.ports().iter().map(&mut view).collect() }
+        self.store.ports().iter().map(&mut view).collect()
     }
 
     /// Holds back a port's deliveries, or sends them again.
@@ -275,7 +292,7 @@ impl Service {
                 _ => Problem::new(409, refusal.as_str(), "The box refused this", refusal.to_string()),
             });
         }
-        let view = self.ports().ports.into_iter().find(|view| view.name == port);
+        let view = self.port_views().into_iter().find(|view| view.name == port);
         view.ok_or_else(|| self.no_such_port(name))
     }
 

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use pillarbox_store::{Batch, DeliveryId, DeliveryState, Route, Store};
 use tokio::sync::Notify;
 
-use super::super::kit::{Bench, body, info, name, seconds, settle, steady};
+use super::super::kit::{Bench, Scripted, body, info, name, seconds, settle, steady};
 use super::super::watched::WatchedBox;
 use super::world::{Lives, World, done, undisturbed};
 use crate::adapter::{
@@ -299,6 +299,35 @@ async fn a_decision_of_another_destination_stays_until_that_is_there() {
     seconds(1).await;
     let known = bench.store.decisions().await.unwrap().known;
     assert_eq!(known.iter().map(|decision| decision.transaction).collect::<Vec<_>>(), [elsewhere]);
+    assert_eq!(stranded(&bench).await, ["elsewhere"]);
+}
+
+/// The destinations of decisions that nobody carries out.
+async fn stranded(bench: &Bench) -> Vec<String> {
+    let left = bench.runtime.stranded().await.unwrap();
+    left.into_iter().map(|decision| decision.destination).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_is_stranded_while_no_open_route_goes_to_its_destination() {
+    let adapter = Holding::default();
+    // At first the destination does not commit: its route is open, and goes on trying.
+    let bench = late(&adapter).await;
+    adapter.fails().commit = usize::MAX;
+    leave(&bench, &adapter, Some("the world")).await;
+    seconds(1).await;
+    assert_eq!((decisions(&bench.store), stranded(&bench).await.len()), (1, 0));
+
+    // The port is there as before, and no longer in two phases.
+    let (store, clock, ids) = (bench.store.clone(), bench.clock.clone(), bench.ids.clone());
+    drop(bench);
+    let plain = Port::new(name("p"), RouteConfig::new(Scripted::new().adapter()));
+    let runtime = Arc::new(Bench::run(&store, &clock, &ids, [plain]).await);
+    let bench = Bench { store, clock, ids, runtime };
+    bench.submit_many("p", &["a"]).await;
+    seconds(1).await;
+    assert_eq!(stranded(&bench).await, ["the world"]);
+    assert_eq!((ours(&adapter.world), adapter.calls("roll back")), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
