@@ -272,12 +272,13 @@ impl Runtime {
     /// As [`Store::decisions`].
     pub async fn stranded(&self) -> Result<Vec<Decision>, Error> {
         let kept = self.core.store.decisions().await?;
-        Ok(stranded::among(kept.known, |destination| self.settles(destination)))
+        Ok(stranded::among(kept.known, |destination| self.settles(destination) == Some(true)))
     }
 
-    /// Whether an open route settles what the destination of this name holds prepared.
+    /// Whether an open route settles what the destination of this name holds prepared; `None` where none does, and one may
+    /// that is not open yet.
     #[must_use]
-    pub fn settles(&self, destination: &str) -> bool {
+    pub fn settles(&self, destination: &str) -> Option<bool> {
         stranded::settles(&self.lanes, destination)
     }
 

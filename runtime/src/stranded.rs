@@ -15,13 +15,16 @@ pub(crate) fn among(decisions: Vec<Decision>, settles: impl Fn(&str) -> bool) ->
     decisions.into_iter().filter(|decision| !settles(&decision.destination)).collect()
 }
 
-/// Whether the adapter of one of these lanes is open and settles what this destination holds prepared.
-pub(crate) fn settles(lanes: &[Arc<Lane>], destination: &str) -> bool {
+/// Whether the adapter of one of these lanes is open and settles what this destination holds prepared; `None` where none
+/// does, and one may that is not open.
+pub(crate) fn settles(lanes: &[Arc<Lane>], destination: &str) -> Option<bool> {
     let is_its = |lane: &Lane| lane.holder().is_some_and(|holder| holder.destination() == destination);
-    lanes.iter().any(|lane| {
+    let settles = lanes.iter().any(|lane| {
         let beneath = lane.addresses().map(|addresses| addresses.lanes()).unwrap_or_default();
         is_its(lane) || beneath.iter().any(|(_, lane)| is_its(lane))
-    })
+    });
+    let may = || lanes.iter().any(|lane| holds_transactions(lane) && lane.holder().is_none());
+    if !settles && may() { None } else { Some(settles) }
 }
 
 /// Whether the destination may hold transactions from before the start.
@@ -46,7 +49,7 @@ pub(crate) async fn warn(core: Arc<Core>, lanes: Vec<Arc<Lane>>) {
     }
     let Ok(kept) = core.store.decisions().await else { return };
     let mut by_destination = BTreeMap::<String, Vec<Decision>>::new();
-    for decision in among(kept.known, |destination| settles(&lanes, destination)) {
+    for decision in among(kept.known, |destination| settles(&lanes, destination) == Some(true)) {
         by_destination.entry(decision.destination.clone()).or_default().push(decision);
     }
     for (destination, decisions) in by_destination {

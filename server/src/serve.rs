@@ -145,7 +145,7 @@ impl RouteSource for Running {
         self.0.ports().into_iter().map(view).collect()
     }
 
-    fn settles(&self, destination: &str) -> bool {
+    fn settles(&self, destination: &str) -> Option<bool> {
         self.0.settles(destination)
     }
 }

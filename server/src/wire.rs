@@ -372,6 +372,21 @@ impl StrandedView {
     }
 }
 
+/// `POST /v1/stranded/forget`: somebody has seen to this transaction at its destination.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forgotten {
+    /// Its name, as [`StrandedView`] has it.
+    pub transaction: String,
+}
+
+/// What is still left prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrandedList {
+    /// In order of their numbers.
+    pub stranded: Vec<StrandedView>,
+}
+
 /// `GET /healthz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {

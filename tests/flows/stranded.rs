@@ -65,6 +65,10 @@ async fn what_no_route_settles_any_more_is_shown_until_one_does() {
         assert!(!place.path("out/left.msg").exists(), "nobody was asked to commit it");
     }
 
+    let forget = ["indoubt", "forget", &transaction];
+    place.run(&forget).await.failed(2, &["nothing was done", "--yes"]);
+    place.run(&[&forget[..], &["--yes"]].concat()).await.failed(1, &["only a running server knows"]);
+
     place.configure(&port(true));
     let before = place.log().len();
     let server = place.serve().await;
@@ -76,4 +80,21 @@ async fn what_no_route_settles_any_more_is_shown_until_one_does() {
     let log = place.log().split_off(before);
     assert!(!log.contains("no open route settles it"), "{log}");
     assert_eq!(stranded(&place, &[]).await, Vec::<Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_committed_by_hand_is_forgotten() {
+    let place = place(BASE);
+    let transaction = left_prepared(&place).await;
+    let server = place.serve().await;
+    let to = ["--server", &server.base];
+    place
+        .run(&[&["indoubt", "forget", "another", "--yes"], &to[..]].concat())
+        .await
+        .failed(1, &["no transaction 'another'"]);
+    let forgotten = place.run(&[&["indoubt", "forget", &transaction, "--yes"], &to[..]].concat()).await;
+    assert_eq!(forgotten.ok().trim(), "0 left prepared");
+    assert_eq!(stranded(&place, &to).await, Vec::<Value>::new());
+    server.end().await;
+    assert_eq!(stranded(&place, &[]).await, Vec::<Value>::new(), "it stays forgotten");
 }

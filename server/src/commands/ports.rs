@@ -43,7 +43,7 @@ pub(super) fn shown(list: &PortList) -> String {
         text.push_str(&format!(
             "! prepared at {}, {transaction}: its messages are recorded as sent since {decided}, and no open route \
              commits it. Serve a port that sends there with two_phase until this line is gone, or commit it there by \
-             hand\n",
+             hand, then: pillarbox indoubt forget {transaction}\n",
             destination.escape_debug()
         ));
     }
