@@ -22,6 +22,8 @@ mod registry;
 mod said;
 #[cfg(feature = "secret")]
 mod secret;
+#[cfg(any(feature = "amqp", feature = "mqtt", feature = "redis"))]
+mod shared;
 #[cfg(any(feature = "address", feature = "exec", feature = "http"))]
 mod span;
 #[cfg(feature = "template")]

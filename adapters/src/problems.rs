@@ -2,6 +2,20 @@
 
 use pillarbox_runtime::adapter::{SettingProblem, SettingsError};
 
+/// The largest body that a setting says, `usual` unless told otherwise, at most `most`.
+///
+/// # Errors
+/// What it may be.
+#[cfg(feature = "wire")]
+pub(crate) fn body_bytes(written: Option<u64>, usual: u64, most: u64) -> Result<u64, String> {
+    let bytes = written.unwrap_or(usual);
+    if (1..=most).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("write a number of bytes from 1 to {most}"))
+    }
+}
+
 /// What was found wrong so far.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<SettingProblem>);

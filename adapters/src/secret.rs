@@ -3,6 +3,19 @@
 use std::fmt;
 use std::path::PathBuf;
 
+#[cfg(any(feature = "amqp", feature = "mqtt", feature = "nats", feature = "redis", feature = "smtp"))]
+use pillarbox_runtime::adapter::SendError;
+
+#[cfg(any(
+    feature = "amqp",
+    feature = "mqtt",
+    feature = "nats",
+    feature = "redis",
+    feature = "sftp",
+    feature = "smtp"
+))]
+use crate::problems::Problems;
+
 /// Where a value comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Secret {
@@ -34,6 +47,29 @@ impl Secret {
             };
         }
         Ok(Self::Plain(text.to_owned()))
+    }
+
+    /// The same of a setting that may be missing; what is wrong is noted under its key.
+    #[cfg(any(
+        feature = "amqp",
+        feature = "mqtt",
+        feature = "nats",
+        feature = "redis",
+        feature = "sftp",
+        feature = "smtp"
+    ))]
+    pub(crate) fn optional(key: &str, text: Option<String>, problems: &mut Problems) -> Option<Self> {
+        text.and_then(|text| problems.take(key, Self::parse(&text)))
+    }
+
+    /// The value of a setting that may be missing.
+    ///
+    /// # Errors
+    /// Temporary: it cannot be read; the text names the key, never the value.
+    #[cfg(any(feature = "amqp", feature = "mqtt", feature = "nats", feature = "redis", feature = "smtp"))]
+    pub(crate) fn read(key: &str, secret: Option<&Self>) -> Result<Option<String>, SendError> {
+        let value = secret.map(Self::resolve).transpose();
+        value.map_err(|reason| SendError::temporary(format!("{key}: {reason}")))
     }
 
     /// Whether the settings only refer to the value.

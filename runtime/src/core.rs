@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) released: AtomicU64,
     /// How often in a row the box had no room for the outcome of failed attempts.
     pub(crate) refused: AtomicU32,
+    /// An adapter was opened, or could not be.
+    pub(crate) tried: Notify,
     phase: AtomicU8,
     // Not a `watch`: its receivers wake in an order that tokio draws at random.
     moved: Notify,
@@ -58,6 +60,7 @@ impl Core {
             completed: AtomicU64::new(0),
             released: AtomicU64::new(0),
             refused: AtomicU32::new(0),
+            tried: Notify::new(),
             phase: AtomicU8::new(Phase::Running as u8),
             moved: Notify::new(),
         }

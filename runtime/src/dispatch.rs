@@ -6,12 +6,12 @@ use std::time::Duration;
 use pillarbox_store::{Want, Watch};
 use tokio::time::Instant;
 
-use crate::adapter::DoubleSafety;
 use crate::core::Phase;
 use crate::dynamic;
 use crate::hand_over::hand_over;
 use crate::lane::Lane;
 use crate::open::open;
+use crate::stranded::holds_transactions;
 use crate::tasks::Inside;
 
 /// A due time further away is looked at again after this span, so that a clock that was set is noticed.
@@ -89,11 +89,6 @@ async fn dispatch(lane: &Arc<Lane>) {
         }
         core.tasks.spawn(hand_over(Arc::clone(lane), leased, core.flights.enter()));
     }
-}
-
-/// Whether the destination may hold transactions from before the start.
-fn holds_transactions(lane: &Lane) -> bool {
-    lane.info().capabilities.double_safety == DoubleSafety::TwoPhase && lane.addresses().is_none()
 }
 
 fn want(lane: &Lane, room: usize) -> Want {

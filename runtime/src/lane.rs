@@ -252,6 +252,14 @@ impl Lane {
         self.unsettled.store(holder.is_some(), Ordering::Release);
         state.holder = holder.map(Arc::new);
         state.adapter = Some(adapter);
+        drop(state);
+        self.core.tried.notify_waiters();
+    }
+
+    /// Whether the adapter is open, or could not be opened.
+    pub(crate) fn was_tried(&self) -> bool {
+        let state = self.state();
+        state.adapter.is_some() || state.failures > 0
     }
 
     /// The destination's prepared transactions, where it has any.
@@ -299,6 +307,7 @@ impl Lane {
             tracing::warn!(lane = %self.name, error = why, ?wait, "cannot {doing}; no attempt is charged");
         }
         drop(state);
+        self.core.tried.notify_waiters();
         self.nudge.notify_one();
     }
 

@@ -26,6 +26,7 @@ mod proxy;
 mod retry;
 mod runtime;
 mod settle;
+mod stranded;
 mod tasks;
 mod ticket;
 mod transact;

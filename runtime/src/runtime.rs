@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_store::{
-    Answered, Batch, Body, Clock, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message, MessageId,
-    OpResult, PortName, PortSpec, Refusal, Route, Store, SystemClock,
+    Answered, Batch, Body, Clock, Decision, DeliveryDetail, DeliveryId, Error, ErrorKind, IdSource, Message,
+    MessageId, OpResult, PortName, PortSpec, Refusal, Route, Store, SystemClock,
 };
 
 use crate::core::{Core, Phase};
 use crate::drain::{DrainReport, drain};
 use crate::lane::Lane;
 use crate::port::{Port, PortStatus};
-use crate::{Tasks, dispatch};
+use crate::{Tasks, dispatch, stranded};
 
 /// What is needed to start a [`Runtime`].
 #[derive(Debug)]
@@ -59,9 +59,13 @@ impl Builder {
         let Self { store, clock, ids, ports } = self;
         let core = Arc::new(Core::new(store, clock, ids.unwrap_or_else(IdSource::system)));
         define(&core, &ports).await?;
+        let left_some = !core.store.decisions().await?.known.is_empty();
         let lanes: Vec<_> = ports.into_iter().flat_map(|port| lanes_of(&core, port)).collect();
         for lane in &lanes {
             core.tasks.spawn(dispatch::run(Arc::clone(lane), core.flights.enter()));
+        }
+        if left_some {
+            core.tasks.spawn(stranded::warn(Arc::clone(&core), lanes.clone()));
         }
         Ok(Runtime { core, lanes, drained: tokio::sync::Mutex::default() })
     }
@@ -258,6 +262,24 @@ impl Runtime {
             }
         }
         ports
+    }
+
+    /// The decisions that nobody carries out: the box has recorded messages as sent whose transaction a destination may
+    /// still hold prepared, and none of the routes that are open settles what that one holds. Those of a route that is
+    /// not open yet are among them until it is.
+    ///
+    /// # Errors
+    /// As [`Store::decisions`].
+    pub async fn stranded(&self) -> Result<Vec<Decision>, Error> {
+        let kept = self.core.store.decisions().await?;
+        Ok(stranded::among(kept.known, |destination| self.settles(destination) == Some(true)))
+    }
+
+    /// Whether an open route settles what the destination of this name holds prepared; `None` where none does, and one may
+    /// that is not open yet.
+    #[must_use]
+    pub fn settles(&self, destination: &str) -> Option<bool> {
+        stranded::settles(&self.lanes, destination)
     }
 
     /// Takes no more work, lets what is being sent finish, ends the adapters, and gives back what is not settled by

@@ -185,6 +185,20 @@ pub enum Indoubt {
     Ls(Ls),
     /// Say what became of deliveries in doubt, or is to become of them
     Settle(SettleDoubt),
+    /// Forget transactions that `ports` shows as prepared at a destination to which no route goes any more, since
+    /// somebody has committed them there by hand
+    Forget(ForgetPrepared),
+}
+
+/// `indoubt forget`.
+#[derive(Debug, Args)]
+pub struct ForgetPrepared {
+    /// Their names, as `ports` shows them
+    #[arg(value_name = "TRANSACTION", required = true)]
+    pub transactions: Vec<String>,
+    /// Yes, they have been committed there, or their messages may be missing
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `indoubt settle`.
@@ -337,6 +351,7 @@ mod tests {
             &["pillarbox", "ls", "--server", "http://a", "--data", "b"],
             &["pillarbox", "serve", "--listen", "here"],
             &["pillarbox", "indoubt"],
+            &["pillarbox", "indoubt", "forget", "--yes"],
             &["pillarbox", "indoubt", "settle", "1"],
             &["pillarbox", "indoubt", "settle", "1", "--as", "lost"],
             &["pillarbox", "indoubt", "settle", "--as", "landed"],

@@ -66,6 +66,7 @@ impl From<Problem> for Failure {
                 let verdicts = DoubtVerdict::ALL.map(DoubtVerdict::as_str).join("|");
                 Some(format!("pillarbox indoubt settle {id} --as {verdicts}"))
             }
+            "not-stranded" => Some("pillarbox ports".to_owned()),
             "not-in-doubt" => Some("pillarbox indoubt ls".to_owned()),
             "no-such-delivery" | "no-such-message" | "wrong-state" => Some("pillarbox ls".to_owned()),
             _ => None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pillarbox_runtime::{Port, Runtime, Tasks};
-use pillarbox_store::{IdSource, PortName, Store};
+use pillarbox_store::{Filter, IdSource, PortName, Store};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -93,6 +93,14 @@ async fn start(config: &Config) -> Result<(Arc<Running>, Arc<dyn Store>), Failur
         let configured = config.ports.iter().any(|section| section.name == port.name);
         if !configured && port.counts.live() > 0 {
             let deliveries = port.counts.live();
+            let which = Filter { port: Some(port.name.clone()), in_doubt: true, ..Filter::default() };
+            if store.deliveries(&which).await.is_ok_and(|in_doubt| !in_doubt.is_empty()) {
+                tracing::warn!(
+                    port = %port.name,
+                    "this port is not configured any more, and deliveries of it are in doubt: the destination may have \
+                     them, or hold them prepared. See pillarbox indoubt ls; configure the port again, or settle them"
+                );
+            }
             tracing::warn!(port = %port.name, deliveries, "this port is not configured any more; its deliveries wait");
         }
     }
@@ -135,6 +143,10 @@ impl RouteSource for Running {
             (port.name, routes.collect())
         };
         self.0.ports().into_iter().map(view).collect()
+    }
+
+    fn settles(&self, destination: &str) -> Option<bool> {
+        self.0.settles(destination)
     }
 }
 

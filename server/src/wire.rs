@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pillarbox_store::{
-    Attempt, AttemptOutcome, Counts, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Doubt,
-    DoubtVerdict, HeaderValue, Headers, MessageId, MessageInfo, PortInfo, PortName, Route,
+    Attempt, AttemptOutcome, BoxId, Counts, Decision, DeliveryDetail, DeliveryId, DeliveryInfo,
+    DeliveryState, Doubt, DoubtVerdict, HeaderValue, Headers, MessageId, MessageInfo, PortInfo, PortName,
+    Route,
 };
 use serde::{Deserialize, Serialize};
 
@@ -342,6 +343,48 @@ pub struct RouteView {
 pub struct PortList {
     /// In order of name.
     pub ports: Vec<PortView>,
+    /// What was left prepared at destinations to which no open route goes any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stranded: Vec<StrandedView>,
+}
+
+/// A transaction that a destination may still hold prepared though its messages are recorded as sent, and that no open
+/// route settles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrandedView {
+    /// Its name at the destination.
+    pub transaction: String,
+    /// The destination, by the name that it gives itself.
+    pub destination: String,
+    /// When its messages were recorded as sent.
+    pub decided: String,
+}
+
+impl StrandedView {
+    /// How the box tells of it.
+    #[must_use]
+    pub fn new(of: BoxId, decision: &Decision) -> Self {
+        Self {
+            transaction: format!("{of}/{}", decision.transaction),
+            destination: decision.destination.clone(),
+            decided: show_time(decision.decided),
+        }
+    }
+}
+
+/// `POST /v1/stranded/forget`: somebody has seen to this transaction at its destination.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forgotten {
+    /// Its name, as [`StrandedView`] has it.
+    pub transaction: String,
+}
+
+/// What is still left prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StrandedList {
+    /// In order of their numbers.
+    pub stranded: Vec<StrandedView>,
 }
 
 /// `GET /healthz`.

@@ -184,6 +184,11 @@ impl Batch {
         self
     }
 
+    /// How durable it asks to be.
+    pub fn asked_durability(&self) -> Durability {
+        self.durability
+    }
+
     /// Adds an operation.
     pub fn push(&mut self, op: Op) {
         self.ops.push(op);

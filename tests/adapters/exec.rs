@@ -1,4 +1,4 @@
-//! A program that leaves a file for each message.
+//! A program that leaves a file for each message: run for each, and for several.
 
 use std::fs;
 use std::sync::Arc;
@@ -22,16 +22,38 @@ cat ".$$" >> ".$$.said" && rm ".$$" && mv ".$$.said" "$PILLARBOX_DELIVERY.$$"
 "#;
 
 pub(crate) fn subjects() -> Vec<Box<dyn Subject>> {
-    vec![Box::new(Program)]
+    vec![Box::new(Program { per_batch: false }), Box::new(Program { per_batch: true })]
 }
 
+/// The same for several messages, which it tells the outcomes of.
+const BATCH_SCRIPT: &str = r#"
+import json, os, sys
+source = sys.stdin.buffer
+while line := source.readline():
+    head = json.loads(line)
+    body = source.read(head["body_bytes"])
+    if source.read(1) != b"\n":
+        sys.exit(1)
+    if body.startswith(b"refuse me"):
+        print(head["delivery"], "permanent", "refused", flush=True)
+        continue
+    name = f"{head['delivery']}.{os.getpid()}"
+    with open("." + name, "wb") as file:
+        doubt = "?" if head["in_doubt"] else ""
+        file.write(f"{head['send_key']}\n{head['attempt']}{doubt}\n".encode() + body)
+    os.rename("." + name, name)
+    print(head["delivery"], "delivered", flush=True)
+"#;
+
 #[derive(Debug)]
-struct Program;
+struct Program {
+    per_batch: bool,
+}
 
 #[async_trait(?Send)]
 impl Subject for Program {
     fn name(&self) -> &'static str {
-        "exec"
+        if self.per_batch { "exec, per batch" } else { "exec" }
     }
 
     fn kind(&self) -> Arc<dyn AdapterKind> {
@@ -39,12 +61,15 @@ impl Subject for Program {
     }
 
     async fn start(&self) -> Box<dyn Destination> {
-        Box::new(Folder(tempfile::tempdir().unwrap()))
+        Box::new(Folder { folder: tempfile::tempdir().unwrap(), per_batch: self.per_batch })
     }
 }
 
 #[derive(Debug)]
-struct Folder(TempDir);
+struct Folder {
+    folder: TempDir,
+    per_batch: bool,
+}
 
 #[async_trait(?Send)]
 impl Destination for Folder {
@@ -53,17 +78,21 @@ impl Destination for Folder {
     }
 
     fn settings(&self, _port: u16) -> Settings {
-        Settings::default()
-            .with("program", "/bin/sh")
-            .with("args", json!(["-c", SCRIPT]))
-            .with("folder", self.0.path().to_str().unwrap())
+        let settings = if self.per_batch {
+            let args = json!(["-S", "-c", BATCH_SCRIPT]);
+            Settings::default().with("program", "python3").with("args", args).with("per", "batch")
+        } else {
+            Settings::default().with("program", "/bin/sh").with("args", json!(["-c", SCRIPT]))
+        };
+        settings
+            .with("folder", self.folder.path().to_str().unwrap())
             .with("environment", json!({ "TOKEN": SECRET }))
             .with("timeout", "5s")
     }
 
     async fn held(&self) -> Vec<Held> {
         let mut held = Vec::new();
-        for entry in fs::read_dir(self.0.path()).unwrap() {
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.file_name().unwrap().to_string_lossy().starts_with('.') {
                 continue;

@@ -8,13 +8,14 @@ use http::Method;
 use pillarbox_store::DeliveryState;
 use pillarbox_tests::bodies::hash;
 use pillarbox_tests::client::Client;
+use pillarbox_tests::program::Engine;
 use pillarbox_tests::wait::LOOK;
 use pillarbox_tests::witness::{Fact, Last, id_of, number_of};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::Engine;
+use crate::OnDisk as _;
 use crate::life::Scene;
 use crate::plan::{FILES, LADDER, PORTS, TIMEOUT};
 
@@ -30,7 +31,7 @@ impl Scene {
     pub(crate) async fn calm(&mut self, clients: JoinSet<()>) -> Result<(), String> {
         self.make_room();
         self.destination.calm();
-        self.load.end();
+        self.load.present.end();
         // Ahead of every time at which something may be due.
         self.jump(24 * 3600)?;
         let server = self.serve().await?;

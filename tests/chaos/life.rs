@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pillarbox_store::DeliveryState;
+use pillarbox_tests::program::Engine;
 use pillarbox_tests::server::{Place, Server};
 use pillarbox_tests::witness::{End as Ending, Fact, Witness};
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::destination::Destination;
 use crate::load::Load;
 use crate::plan::{Act, DRAIN, End, Life};
 use crate::shown::{Shown, more};
-use crate::{Engine, clock};
+use crate::{OnDisk as _, clock};
 
 /// How many of the latest deliveries are looked at before a life ends.
 const LOOKED_AT: u64 = 300;
@@ -65,7 +66,7 @@ impl Scene {
         }
         match started {
             Ok(server) => {
-                self.load.serve(Some(server.client.clone()));
+                self.load.present.serve(Some(server.client.clone()));
                 Ok(server)
             }
             Err(ran) => {
@@ -192,7 +193,7 @@ impl Scene {
     }
 
     async fn end(&mut self, mut server: Server, end: End) -> Result<(), String> {
-        self.load.serve(None);
+        self.load.present.serve(None);
         let ended = |how| Fact::Ended(self.life, how);
         match end {
             End::Kill | End::KillAtStart(_) => {
@@ -234,7 +235,7 @@ impl Scene {
 
     /// Lets a server end in order, which it must.
     pub(crate) async fn drain(&self, server: Server) {
-        self.load.serve(None);
+        self.load.present.serve(None);
         let asked = Instant::now();
         server.ask_to_end();
         let status = server.ended().await;
@@ -254,7 +255,7 @@ impl Scene {
 
     /// The server is gone: waits until the destination has read everything that it sent.
     async fn gone(&self) -> Result<(), String> {
-        self.load.serve(None);
+        self.load.present.serve(None);
         self.destination.hears_the_end().await.map_err(|error| format!("the destination: {error}"))
     }
 }

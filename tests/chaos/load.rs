@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http::Method;
 use pillarbox_store::Timestamp;
 use pillarbox_tests::bodies::{body, hash};
-use pillarbox_tests::client::{self, Client};
+use pillarbox_tests::client;
+use pillarbox_tests::present::Present;
 use pillarbox_tests::witness::{Answer, Fact, Witness, id_of};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -41,8 +41,7 @@ pub(crate) struct Load {
     /// The latest delivery that was told of.
     pub(crate) latest: AtomicU64,
     next: AtomicU64,
-    server: watch::Sender<Option<Client>>,
-    goes_on: watch::Sender<bool>,
+    pub(crate) present: Present,
 }
 
 /// A message about to be submitted.
@@ -63,19 +62,8 @@ impl Load {
             ahead: AtomicI64::new(0),
             latest: AtomicU64::new(0),
             next: AtomicU64::new(1),
-            server: watch::Sender::new(None),
-            goes_on: watch::Sender::new(true),
+            present: Present::default(),
         }
-    }
-
-    /// The server that is there now, or none.
-    pub(crate) fn serve(&self, client: Option<Client>) {
-        self.server.send_replace(client);
-    }
-
-    /// No new messages from now on; those under way are submitted to their end.
-    pub(crate) fn end(&self) {
-        self.goes_on.send_replace(false);
     }
 
     /// The numbers of all messages that were made.
@@ -89,7 +77,7 @@ impl Load {
         for _ in 0..CLIENTS[0] {
             let load = Arc::clone(load);
             clients.spawn(async move {
-                while *load.goes_on.borrow() {
+                while load.present.goes_on() {
                     let number = load.next.fetch_add(1, Ordering::SeqCst);
                     load.submit(&load.message(number, None)).await;
                     sleep(PACE).await;
@@ -99,7 +87,7 @@ impl Load {
         for _ in 0..CLIENTS[1] {
             let load = Arc::clone(load);
             clients.spawn(async move {
-                while *load.goes_on.borrow() {
+                while load.present.goes_on() {
                     load.submit_batch().await;
                     sleep(PACE * 10).await;
                 }
@@ -128,21 +116,9 @@ impl Load {
         Message { number, sort, body, not_before: not_before.map(text) }
     }
 
-    /// The server that is there, as soon as there is one.
-    async fn client(&self) -> Client {
-        let mut server = self.server.subscribe();
-        loop {
-            if let Some(client) = &*server.borrow_and_update() {
-                return client.clone();
-            }
-            // Never fails: the sender is ours.
-            let _changed = server.changed().await;
-        }
-    }
-
     /// Sends a request; nothing where no answer came in time.
     async fn send(&self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Option<client::Answer> {
-        let client = self.client().await;
+        let client = self.present.client().await;
         timeout(PATIENCE, client.send(Method::POST, path, headers, body)).await.ok()?.ok()
     }
 
@@ -223,9 +199,8 @@ impl Load {
     /// What an answer says of a message.
     fn judged(&self, answer: Option<&client::Answer>, delivery: impl Fn(&Value) -> Option<u64>) -> Answer {
         let Some(answer) = answer else { return Answer::Lost };
-        let said: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
-        let problem = said["type"].as_str().and_then(|name| name.rsplit(':').next()).unwrap_or_default();
-        match (answer.status, delivery(&said), problem) {
+        let (said, problem) = answer.said();
+        match (answer.status, delivery(&said), &problem[..]) {
             (201, Some(delivery), _) => Answer::Taken(delivery),
             (200, Some(delivery), _) if said["duplicate"] == true || said["messages"].is_array() => {
                 Answer::Repeated(delivery)

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use pillarbox_tests::program::{self, Engine};
 use pillarbox_tests::proof;
 use tokio::time::{Instant, interval};
 
@@ -65,45 +66,39 @@ pub(crate) struct Setup {
     proof: Option<PathBuf>,
 }
 
-/// An engine of the box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Engine {
-    Journal,
-    Sled,
-    /// Keeps nothing over a kill: losses must be found, or the rounds prove nothing
-    Memory,
-}
-
-impl Engine {
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::Journal => "journal",
-            Self::Sled => "sled",
-            Self::Memory => "memory",
-        }
-    }
-
+/// How an engine gets on with a disk.
+pub(crate) trait OnDisk {
     /// A small disk: more than the box needs for what waits, and filled within a moment. Sled leaves 64 MiB free,
     /// and gives nothing back.
-    pub(crate) fn disk(self) -> &'static str {
+    fn disk(self) -> &'static str;
+
+    /// Whether a box opens on a disk without any room. Sled writes when it opens one.
+    fn opens_on_a_full_disk(self) -> bool;
+
+    /// Whether a full disk that is met in the middle of a write stops the box until it is opened again.
+    fn stops_on_a_full_disk(self) -> bool;
+
+    /// The most that the files may take when so many traces and bytes of bodies are left.
+    fn bytes_max(self, deliveries: u64, body_bytes: u64) -> u64;
+}
+
+impl OnDisk for Engine {
+    fn disk(self) -> &'static str {
         match self {
             Self::Journal | Self::Memory => "size=96m",
             Self::Sled => "size=768m",
         }
     }
 
-    /// Whether a box opens on a disk without any room. Sled writes when it opens one.
-    pub(crate) fn opens_on_a_full_disk(self) -> bool {
+    fn opens_on_a_full_disk(self) -> bool {
         self != Self::Sled
     }
 
-    /// Whether a full disk that is met in the middle of a write stops the box until it is opened again.
-    pub(crate) fn stops_on_a_full_disk(self) -> bool {
+    fn stops_on_a_full_disk(self) -> bool {
         self == Self::Sled
     }
 
-    /// The most that the files may take when so many traces and bytes of bodies are left.
-    pub(crate) fn bytes_max(self, deliveries: u64, body_bytes: u64) -> u64 {
+    fn bytes_max(self, deliveries: u64, body_bytes: u64) -> u64 {
         const MIB: u64 = 1024 * 1024;
         let kept = deliveries * 1024 + body_bytes;
         match self {
@@ -118,19 +113,7 @@ impl Engine {
 
 fn main() -> ExitCode {
     let setup = Setup::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(&setup)),
-        Err(error) => Err(format!("no threads: {error}")),
-    };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(run(&setup))
 }
 
 /// Runs rounds of each engine; whether all of them were fine.

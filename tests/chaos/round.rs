@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pillarbox_tests::program::Engine;
 use pillarbox_tests::server::Place;
 use pillarbox_tests::small_disk::SmallDisk;
 use pillarbox_tests::witness::{Fact, Findings, Witness, check, shown};
@@ -13,7 +14,7 @@ use crate::life::Scene;
 use crate::load::Load;
 use crate::plan::{IN_FLIGHT, Kind, PORTS, Plan, config};
 use crate::shown::Shown;
-use crate::{Engine, Setup, clock};
+use crate::{OnDisk as _, Setup, clock};
 
 /// What a round came to.
 pub(crate) struct Outcome {

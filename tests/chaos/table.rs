@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pillarbox_tests::program::Engine;
 use pillarbox_tests::witness::{Cause, Findings};
 
-use crate::Engine;
 use crate::round::Outcome;
 use crate::shown::{Shown, count};
 

@@ -14,6 +14,7 @@ mod kill;
 mod ladder;
 mod pause;
 mod secrets;
+mod stranded;
 
 use std::path::Path;
 

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::Method;
 use pillarbox_tests::bodies::{body, hash};
-use pillarbox_tests::client::{Answer, Client};
+use pillarbox_tests::client::Answer;
+use pillarbox_tests::present::Present;
 use pillarbox_tests::witness::{Number, id_of};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -40,8 +40,7 @@ pub(crate) struct Load {
     refused: Option<Bytes>,
     next: AtomicU64,
     known: Mutex<Known>,
-    server: watch::Sender<Option<Client>>,
-    goes_on: watch::Sender<bool>,
+    pub(crate) present: Present,
 }
 
 /// What the clients know.
@@ -62,19 +61,8 @@ impl Load {
             refused,
             next: AtomicU64::new(1),
             known: Mutex::default(),
-            server: watch::Sender::new(None),
-            goes_on: watch::Sender::new(true),
+            present: Present::default(),
         }
-    }
-
-    /// The server that is there now, or none.
-    pub(crate) fn serve(&self, client: Option<Client>) {
-        self.server.send_replace(client);
-    }
-
-    /// No new messages from now on; those under way are submitted to their end.
-    pub(crate) fn end(&self) {
-        self.goes_on.send_replace(false);
     }
 
     /// What the clients know by now.
@@ -92,7 +80,7 @@ impl Load {
         for _ in 0..CLIENTS {
             let load = Arc::clone(load);
             clients.spawn(async move {
-                while *load.goes_on.borrow() {
+                while load.present.goes_on() {
                     load.submit().await;
                     sleep(load.pace).await;
                 }
@@ -136,7 +124,7 @@ impl Load {
 
     async fn until_known(&self, path: &str, headers: &[(&str, &str)], body: Bytes) -> bool {
         loop {
-            let client = self.client().await;
+            let client = self.present.client().await;
             let sent = client.send(Method::POST, path, headers, body.clone());
             let answer = timeout(PATIENCE, sent).await.ok().and_then(Result::ok);
             if let Some(is_taken) = self.judged(answer.as_ref()) {
@@ -153,9 +141,8 @@ impl Load {
             known.unanswered += 1;
             return None;
         };
-        let said: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
-        let problem = said["type"].as_str().and_then(|name| name.rsplit(':').next()).unwrap_or_default();
-        match (answer.status, problem) {
+        let (said, problem) = answer.said();
+        match (answer.status, &problem[..]) {
             (201 | 200, "") => Some(true),
             (404, "batch-refused") => Some(false),
             // It had a moment too little, or none at all; the next one says more.
@@ -164,18 +151,6 @@ impl Load {
                 known.strange.push(format!("a submission was answered {status}: {said}"));
                 None
             }
-        }
-    }
-
-    /// The server that is there, as soon as there is one.
-    async fn client(&self) -> Client {
-        let mut server = self.server.subscribe();
-        loop {
-            if let Some(client) = &*server.borrow_and_update() {
-                return client.clone();
-            }
-            // Never fails: the sender is ours.
-            let _changed = server.changed().await;
         }
     }
 }

@@ -41,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use pillarbox_tests::program::{self, Engine};
 use pillarbox_tests::proof;
 
 use crate::round::Outcome;
@@ -76,40 +77,9 @@ pub(crate) struct Setup {
     page: Option<PathBuf>,
 }
 
-/// An engine of the box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Engine {
-    Journal,
-    Sled,
-    /// Keeps nothing over a kill: losses must be found, or the run proves nothing
-    Memory,
-}
-
-impl Engine {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Journal => "journal",
-            Self::Sled => "sled",
-            Self::Memory => "memory",
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let setup = Setup::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(&setup)),
-        Err(error) => Err(format!("no threads: {error}")),
-    };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(run(&setup))
 }
 
 /// Runs each subject; whether all of them were fine.

@@ -7,18 +7,19 @@ use std::time::Duration;
 use http::Method;
 use pillarbox_adapter_kit::{Destination, Fault, Proxy, Subject};
 use pillarbox_store::Body;
+use pillarbox_tests::program::Engine;
 use pillarbox_tests::server::{Place, Server};
 use pillarbox_tests::wait::LOOK;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::Setup;
 use crate::judge::{Copy, Findings, Manner, Said, judge};
 use crate::load::Load;
 use crate::plan::{Down, Life, lives};
 use crate::reader::Reader;
 use crate::subjects::Row;
-use crate::{Engine, Setup};
 
 /// How long everything may take to come to its end after the last kill.
 const END_MAX: Duration = Duration::from_secs(240);
@@ -135,7 +136,7 @@ impl Scene<'_> {
     async fn serve(&mut self) -> Result<Server, String> {
         let started = self.place.start(&["--log", "warn"]).listening().await;
         let server = started.map_err(|ran| format!("the server did not start: {ran:?}"))?;
-        self.load.serve(Some(server.client.clone()));
+        self.load.present.serve(Some(server.client.clone()));
         self.raise().await;
         Ok(server)
     }
@@ -168,7 +169,7 @@ impl Scene<'_> {
         if let Some(status) = server.has_ended() {
             return Err(format!("the server ended by itself: {status}"));
         }
-        self.load.serve(None);
+        self.load.present.serve(None);
         server.kill().await;
         if !life.down.is_some_and(|down| down.late) {
             self.raise().await;
@@ -206,7 +207,7 @@ impl Scene<'_> {
 
     /// Sees everything through and holds it against what the destination has.
     async fn end(&mut self, clients: JoinSet<()>) -> Result<Findings, String> {
-        self.load.end();
+        self.load.present.end();
         self.proxy.iter().for_each(|proxy| proxy.set(Fault::Pass));
         let server = self.serve().await?;
         let deadline = Instant::now() + END_MAX;
@@ -218,7 +219,7 @@ impl Scene<'_> {
             sleep(LOOK).await;
             said = self.said(&server).await?;
         }
-        self.load.serve(None);
+        self.load.present.serve(None);
         server.end().await;
         let known = self.load.known();
         let manner = if self.setup.once { Manner::Once } else { self.row.manner };

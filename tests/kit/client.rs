@@ -36,6 +36,15 @@ impl Answer {
         }
     }
 
+    /// Its content as far as it is JSON, and the name of the problem that it tells, or nothing.
+    #[must_use]
+    pub fn said(&self) -> (Value, String) {
+        let said: Value = serde_json::from_slice(&self.bytes).unwrap_or_default();
+        let problem = said["type"].as_str().and_then(|name| name.rsplit(':').next()).unwrap_or_default();
+        let problem = problem.to_owned();
+        (said, problem)
+    }
+
     /// Its content as JSON, of an answer with this status.
     ///
     /// # Panics

@@ -8,6 +8,8 @@ pub mod disk;
 pub mod history;
 pub mod model;
 pub mod powercut;
+pub mod present;
+pub mod program;
 pub mod proof;
 pub mod server;
 pub mod small_disk;

@@ -12,12 +12,12 @@ use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use pillarbox_runtime::adapter::SendError;
 use rustls::ClientConfig;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::settings::AmqpSettings;
 use super::wiring::{self, Cutter, Line};
 use crate::secret::Secret;
+use crate::shared::Shared;
 use crate::within::within;
 use crate::{tls, wire};
 
@@ -30,7 +30,7 @@ pub(super) struct Connector {
     user: String,
     password: String,
     tls: Option<Arc<ClientConfig>>,
-    live: Mutex<Option<Arc<Live>>>,
+    live: Shared<Live>,
 }
 
 /// A connection with the channels that are not in use. Ends with the last that uses it: in order, or cut where the
@@ -105,14 +105,13 @@ impl Connector {
     /// Temporary: they cannot be read.
     pub(super) fn new(settings: AmqpSettings) -> Result<Self, SendError> {
         let read = |key: &str, secret: &Option<Secret>| {
-            let value = secret.as_ref().map(Secret::resolve).transpose();
-            let value = value.map_err(|reason| SendError::temporary(format!("{key}: {reason}")));
-            Ok::<_, SendError>(value?.unwrap_or_else(|| GUEST.to_owned()))
+            let value = Secret::read(key, secret.as_ref())?;
+            Ok::<_, SendError>(value.unwrap_or_else(|| GUEST.to_owned()))
         };
         let (user, password) = (read("user", &settings.user)?, read("password", &settings.password)?);
         let encrypted = settings.address.scheme == "amqps";
         let tls = encrypted.then(|| tls::client_config(Some(&settings.trust))).transpose()?;
-        Ok(Self { settings, user, password, tls: tls.map(Arc::new), live: Mutex::default() })
+        Ok(Self { settings, user, password, tls: tls.map(Arc::new), live: Shared::default() })
     }
 
     /// The connection that there is, or a new one.
@@ -120,31 +119,18 @@ impl Connector {
     /// # Errors
     /// Temporary: the broker does not answer, or refuses us.
     pub(super) async fn live(&self) -> Result<Arc<Live>, SendError> {
-        // Held while it connects: all others wait for the same connection.
-        let mut slot = self.live.lock().await;
-        if let Some(live) = slot.as_ref().filter(|live| live.connection.status().connected()) {
-            return Ok(Arc::clone(live));
-        }
-        // Let go of before the next is made.
-        *slot = None;
-        let connecting = self.connect();
-        let live = within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
-        let live = Arc::new(live);
-        *slot = Some(Arc::clone(&live));
-        Ok(live)
+        let connect = || within(self.settings.connect_timeout, &self.settings.address, self.connect());
+        self.live.get(|live| live.connection.status().connected(), connect).await
     }
 
     /// Gives nobody this connection any more.
     pub(super) async fn forget(&self, live: &Arc<Live>) {
-        let mut slot = self.live.lock().await;
-        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
-            *slot = None;
-        }
+        self.live.forget(live).await;
     }
 
     /// Closes the connection in order, if there is one.
     pub(super) async fn close(&self) {
-        if let Some(live) = self.live.lock().await.take() {
+        if let Some(live) = self.live.take().await {
             let closing = live.connection.close(200, "done".into());
             // Where it has broken, there is nothing to close.
             let _broken = timeout(self.settings.timeout, closing).await;

@@ -7,7 +7,7 @@ use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::problems::Problems;
+use crate::problems::{Problems, body_bytes};
 use crate::secret::Secret;
 use crate::span;
 use crate::template::Template;
@@ -68,8 +68,7 @@ impl AmqpSettings {
         let address = problems.take("url", parsed);
         let path = address.as_ref().map_or("", |address| &address.path);
         let virtual_host = problems.take("url", virtual_host(path));
-        let mut secret =
-            |key: &str, text: Option<String>| text.and_then(|text| problems.take(key, Secret::parse(&text)));
+        let mut secret = |key: &str, text: Option<String>| Secret::optional(key, text, &mut problems);
         let user = secret("user", written.user);
         let password = secret("password", written.password);
         if user.is_some() != password.is_some() {
@@ -81,7 +80,8 @@ impl AmqpSettings {
         }
         let routing_key = routing_key(written.routing_key, &exchange, &mut problems);
         let content_type = problems.take("content_type", content_type(written.content_type));
-        let body_bytes_max = problems.take("body_bytes_max", body_bytes(written.body_bytes_max));
+        let body_bytes_max = body_bytes(written.body_bytes_max, BODY_BYTES_MAX, BODY_BYTES_LIMIT);
+        let body_bytes_max = problems.take("body_bytes_max", body_bytes_max);
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "10s"));
         let timeout = problems.take("timeout", span(written.timeout, "30s"));
@@ -164,12 +164,5 @@ fn content_type(written: Option<String>) -> Result<String, String> {
         Ok(text)
     } else {
         Err("write a media type, \"application/json\" say".to_owned())
-    }
-}
-
-fn body_bytes(written: Option<u64>) -> Result<u64, String> {
-    match written.unwrap_or(BODY_BYTES_MAX) {
-        bytes @ 1..=BODY_BYTES_LIMIT => Ok(bytes),
-        _ => Err(format!("write a number of bytes from 1 to {BODY_BYTES_LIMIT}")),
     }
 }

@@ -6,12 +6,16 @@ use pillarbox_runtime::adapter::SendError;
 
 use crate::parcel::Parcel;
 
+/// How many messages a program has that is run for several.
+pub(super) const MESSAGES: &str = "PILLARBOX_MESSAGES";
+
 /// The variables that tell a program which message it has.
-pub(super) const OWN: [&str; 8] = [
+pub(super) const OWN: [&str; 9] = [
     "PILLARBOX_ATTEMPT",
     "PILLARBOX_BODY_BYTES",
     "PILLARBOX_DELIVERY",
     "PILLARBOX_IN_DOUBT",
+    MESSAGES,
     "PILLARBOX_MESSAGE_ID",
     "PILLARBOX_PORT",
     "PILLARBOX_SEND_KEY",
@@ -34,6 +38,7 @@ pub(super) fn of(parcel: &Parcel<'_>, header_prefix: &str) -> Result<BTreeMap<St
         Some(parcel.body.len().to_string()),
         Some(parcel.delivery.to_string()),
         parcel.in_doubt.then(|| "true".to_owned()),
+        None,
         Some(parcel.message_id.to_string()),
         Some(parcel.port.to_string()),
         Some(parcel.send_key.to_owned()),

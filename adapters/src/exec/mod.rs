@@ -6,10 +6,11 @@ use pillarbox_runtime::adapter::{
     SettingsError, TransportInfo,
 };
 
-use self::send::ExecSender;
+use self::send::{ExecBatchSender, ExecSender};
 use self::settings::ExecSettings;
 use crate::on_thread::on_thread;
 
+mod batch;
 mod environment;
 mod program;
 mod send;
@@ -31,7 +32,7 @@ fn info(program_deduplicates: bool) -> TransportInfo {
         kind: "exec",
         name: "Program",
         version: env!("CARGO_PKG_VERSION"),
-        description: "Runs a program for each message and takes exit code 0 for delivered",
+        description: "Runs a program for each message, or for several that it tells the outcomes of",
         capabilities: Capabilities::default().double_safety(safety).streams(),
         uri_prefixes: &[],
     }
@@ -55,6 +56,8 @@ impl CheckedSettings for Checked {
 
     async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
         let settings = self.0.clone();
-        Ok(Adapter::sender(on_thread(move || ExecSender::open(settings)).await?))
+        let is_batch = settings.batch_max.is_some();
+        let sender = on_thread(move || ExecSender::open(settings)).await?;
+        Ok(if is_batch { Adapter::batch_sender(ExecBatchSender(sender)) } else { Adapter::sender(sender) })
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a program for each message.
+//! Runs a program for each message, or for several.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use async_trait::async_trait;
-use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, TransportInfo};
+use pillarbox_runtime::adapter::{BatchSender, Outgoing, SendError, Sender, Transport, TransportInfo};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::program::Program;
+use super::batch::{Said, Told, head};
+use super::program::{Piece, Program, Unread};
 use super::settings::{ExecSettings, Inherit};
 use super::{environment, info};
 use crate::parcel::Parcel;
@@ -25,7 +26,7 @@ use crate::said;
 /// How much of what a program says is shown.
 const SHOWN_BYTES_MAX: usize = 2 * 1024;
 
-/// Runs a program for each message.
+/// Runs a program.
 pub(super) struct ExecSender {
     settings: ExecSettings,
     /// The program's whole path.
@@ -72,6 +73,83 @@ impl ExecSender {
     /// It did not end with exit code 0.
     pub(super) async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), SendError> {
         let variables = environment::of(parcel, &self.settings.header_prefix)?;
+        let piece = Piece { head: None, body: parcel.body };
+        let mut unread = Unread::new();
+        let end = self.run(variables, &[piece], &mut Told::default(), &mut unread).await;
+        if let Some((_, error)) = unread.pop() {
+            return Err(error);
+        }
+        match end? {
+            End::Code(ended, tail) => self.judge(ended, &tail),
+            End::Killed(text) => Err(SendError::temporary(text)),
+        }
+    }
+
+    /// Runs the program with these messages and waits for its end. One outcome for each, in their order.
+    pub(super) async fn deliver_batch(&self, parcels: &[Parcel<'_>]) -> Vec<Result<(), SendError>> {
+        let mut variables = BTreeMap::from([(environment::MESSAGES.to_owned(), parcels.len().to_string())]);
+        if let Some(parcel) = parcels.first() {
+            variables.insert("PILLARBOX_PORT".to_owned(), parcel.port.to_string());
+        }
+        let pieces: Vec<Piece<'_>> =
+            parcels.iter().map(|parcel| Piece { head: Some(head(parcel)), body: parcel.body }).collect();
+        let mut told = Told::of(parcels.iter().map(|parcel| parcel.delivery.number()));
+        let mut unread = Unread::new();
+        let end = self.run(variables, &pieces, &mut told, &mut unread).await;
+        let mut unread: BTreeMap<usize, SendError> = unread.into_iter().collect();
+        let outcome = |(place, parcel): (usize, &Parcel<'_>)| match unread.remove(&place) {
+            Some(error) => Err(error),
+            None => self.outcome(told.about(parcel.delivery.number()), &told, &end, parcels.len()),
+        };
+        parcels.iter().enumerate().map(outcome).collect()
+    }
+
+    /// What became of a message of a run, by what the program said of it and how it ended.
+    fn outcome(
+        &self,
+        said: Option<&Said>,
+        told: &Told,
+        end: &Result<End, SendError>,
+        messages: usize,
+    ) -> Result<(), SendError> {
+        let refused = |reason: &[u8]| {
+            let reason = said::line(reason, SHOWN_BYTES_MAX, &self.secrets);
+            self.text("refused it") + &if reason.is_empty() { String::new() } else { format!(": {reason}") }
+        };
+        match said {
+            Some(Said::Delivered) => return Ok(()),
+            Some(Said::Temporary(reason)) => return Err(SendError::temporary(refused(reason))),
+            Some(Said::Permanent(reason)) => return Err(SendError::permanent(refused(reason))),
+            None => {}
+        }
+        let text = match end {
+            Ok(End::Code(ended, tail)) => match self.judge(*ended, tail) {
+                Ok(()) => self.text("ended without a word of this message") + &self.said(tail),
+                Err(error) if messages == 1 => return Err(error),
+                // Of several it does not say which one is meant.
+                Err(error) => error.to_string(),
+            },
+            Ok(End::Killed(text)) => text.clone(),
+            Err(error) => error.to_failure().text(),
+        };
+        let strange = told.strange().map(|line| said::line(line, SHOWN_BYTES_MAX, &self.secrets));
+        Err(SendError::temporary(match strange {
+            Some(line) => format!("{text}; a line of its output says nothing of any message: {line}"),
+            None => text,
+        }))
+    }
+
+    /// Runs the program until its end, or until its time is up.
+    ///
+    /// # Errors
+    /// It was not started, or given up.
+    async fn run(
+        &self,
+        variables: BTreeMap<String, String>,
+        pieces: &[Piece<'_>],
+        told: &mut Told,
+        unread: &mut Unread,
+    ) -> Result<End, SendError> {
         // The time begins with the turn: waiting for it is no fault of the program's.
         let turn = self.turns.acquire().await;
         let _turn =
@@ -81,13 +159,14 @@ impl ExecSender {
         if let Some(folder) = &self.settings.folder {
             command.current_dir(folder);
         }
-        let mut program = Program::start(command).map_err(|error| self.not_started(error))?;
-        match timeout(self.settings.timeout, program.run(parcel.body)).await {
-            Ok(ended) => self.judge(ended?, program.tail()),
+        let tells = self.settings.batch_max.is_some();
+        let mut program = Program::start(command, tells).map_err(|error| self.not_started(error))?;
+        match timeout(self.settings.timeout, program.run(pieces, told, unread)).await {
+            Ok(ended) => Ok(End::Code(ended?, program.tail().to_vec())),
             Err(_elapsed) => {
                 program.kill().await;
                 let what = format!("was killed: no end within {:?} (setting timeout)", self.settings.timeout);
-                Err(SendError::temporary(self.text(&what) + &self.said(program.tail())))
+                Ok(End::Killed(self.text(&what) + &self.said(program.tail())))
             }
         }
     }
@@ -127,6 +206,36 @@ impl ExecSender {
         let from = shown.len().saturating_sub(SHOWN_BYTES_MAX);
         let from = (from..shown.len()).find(|&at| shown.is_char_boundary(at)).unwrap_or(shown.len());
         if shown.is_empty() { String::new() } else { format!(", saying: {}", &shown[from..]) }
+    }
+}
+
+/// How a run ended.
+enum End {
+    /// By itself, with these last words.
+    Code(ExitStatus, Vec<u8>),
+    /// Its time was up, as this says.
+    Killed(String),
+}
+
+/// Runs a program for several messages.
+#[derive(Debug)]
+pub(super) struct ExecBatchSender(pub(super) ExecSender);
+
+impl Transport for ExecBatchSender {
+    fn describe(&self) -> TransportInfo {
+        self.0.describe()
+    }
+}
+
+#[async_trait]
+impl BatchSender for ExecBatchSender {
+    fn messages_max(&self) -> usize {
+        self.0.settings.batch_max.unwrap_or(1)
+    }
+
+    async fn send_batch(&self, messages: &[Outgoing]) -> Vec<Result<(), SendError>> {
+        let parcels: Vec<Parcel<'_>> = messages.iter().map(Parcel::from).collect();
+        self.0.deliver_batch(&parcels).await
     }
 }
 

@@ -12,6 +12,8 @@ use crate::problems::Problems;
 use crate::secret::Secret;
 use crate::span;
 
+/// The most messages that can be asked to be one run's.
+const BATCH_LIMIT: u32 = 10_000;
 /// The most programs that can be asked to run at once.
 const PROGRAMS_LIMIT: u32 = 1_000;
 /// What `sysexits.h` calls a temporary failure.
@@ -40,6 +42,8 @@ pub(super) struct ExecSettings {
     pub(super) inherit: Inherit,
     pub(super) header_prefix: String,
     pub(super) permanent: BTreeSet<u8>,
+    /// The most messages of a run; `None` where each has a run of its own.
+    pub(super) batch_max: Option<usize>,
     pub(super) timeout: Duration,
     pub(super) programs_max: usize,
     pub(super) program_deduplicates: bool,
@@ -57,6 +61,8 @@ struct Written {
     inherit_environment: Option<Vec<String>>,
     header_prefix: Option<String>,
     permanent_exit_codes: Option<Vec<u8>>,
+    per: Option<String>,
+    batch_max: Option<u32>,
     timeout: Option<String>,
     programs_max: Option<u32>,
     program_deduplicates: Option<bool>,
@@ -77,6 +83,7 @@ impl ExecSettings {
         let environment = variables(&written.environment, header_prefix.as_deref(), &mut problems);
         let inherit = problems.take("inherit_environment", inherit(written.inherit_environment));
         let permanent = problems.take("permanent_exit_codes", permanent(written.permanent_exit_codes));
+        let batch_max = batch(written.per.as_deref(), written.batch_max, &mut problems);
         let timeout = problems.take("timeout", span::parse(written.timeout.as_deref().unwrap_or("30s")));
         let programs_max = problems.take("programs_max", programs(written.programs_max));
         let checked = (|| {
@@ -88,6 +95,7 @@ impl ExecSettings {
                 inherit: inherit?,
                 header_prefix: header_prefix?,
                 permanent: permanent?,
+                batch_max: batch_max?,
                 timeout: timeout?,
                 programs_max: programs_max?,
                 program_deduplicates: written.program_deduplicates.unwrap_or(false),
@@ -185,6 +193,24 @@ fn permanent(written: Option<Vec<u8>>) -> Result<BTreeSet<u8>, String> {
         return Err("75 (EX_TEMPFAIL) asks for another attempt; remove it".to_owned());
     }
     Ok(codes)
+}
+
+/// The most messages of a run, where it has several.
+fn batch(per: Option<&str>, written: Option<u32>, problems: &mut Problems) -> Option<Option<usize>> {
+    let is_batch = match per.unwrap_or("message") {
+        "message" => Ok(false),
+        "batch" => Ok(true),
+        _ => Err("write \"message\" or \"batch\"".to_owned()),
+    };
+    let is_batch = problems.take("per", is_batch);
+    let most = match (is_batch, written) {
+        (Some(false), Some(_)) => Err("this goes together with per = \"batch\"".to_owned()),
+        (_, None) => Ok(100),
+        (_, Some(most @ 1..=BATCH_LIMIT)) => Ok(most as usize),
+        _ => Err(format!("write a number from 1 to {BATCH_LIMIT}")),
+    };
+    let most = problems.take("batch_max", most);
+    Some(is_batch?.then_some(most?))
 }
 
 fn programs(written: Option<u32>) -> Result<usize, String> {

@@ -304,3 +304,6 @@ fn every_problem_is_told_at_once() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+#[path = "run_tests.rs"]
+mod run;

@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use pillarbox_runtime::adapter::SendError;
 use rumqttc::{AsyncClient, Broker, Event, EventLoop, MqttOptions, Packet};
 use rustls::ClientConfig;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::settings::MqttSettings;
 use crate::secret::Secret;
+use crate::shared::Shared;
 use crate::within::within;
 use crate::{tls, wire};
 
@@ -27,7 +27,7 @@ pub(super) struct Connector {
     settings: MqttSettings,
     login: Option<(String, String)>,
     tls: Option<Arc<ClientConfig>>,
-    live: Mutex<Option<Arc<Live>>>,
+    live: Shared<Live>,
 }
 
 /// A connection with the task that moves its packets. Ends with the last that uses it.
@@ -58,14 +58,11 @@ impl Connector {
     /// # Errors
     /// Temporary: they cannot be read.
     pub(super) fn new(settings: MqttSettings) -> Result<Self, SendError> {
-        let read = |key: &str, secret: &Option<Secret>| {
-            let value = secret.as_ref().map(Secret::resolve).transpose();
-            value.map_err(|reason| SendError::temporary(format!("{key}: {reason}")))
-        };
-        let login = read("user", &settings.user)?.zip(read("password", &settings.password)?);
+        let login = Secret::read("user", settings.user.as_ref())?
+            .zip(Secret::read("password", settings.password.as_ref())?);
         let encrypted = settings.address.scheme == "mqtts";
         let tls = encrypted.then(|| tls::client_config(Some(&settings.trust))).transpose()?;
-        Ok(Self { settings, login, tls: tls.map(Arc::new), live: Mutex::default() })
+        Ok(Self { settings, login, tls: tls.map(Arc::new), live: Shared::default() })
     }
 
     /// The connection that there is, or a new one.
@@ -73,29 +70,18 @@ impl Connector {
     /// # Errors
     /// Temporary: the broker does not answer, or refuses us.
     pub(super) async fn live(&self) -> Result<Arc<Live>, SendError> {
-        // Held while it connects: all others wait for the same connection.
-        let mut slot = self.live.lock().await;
-        if let Some(live) = slot.as_ref().filter(|live| !live.driver.is_finished()) {
-            return Ok(Arc::clone(live));
-        }
-        let connecting = self.connect();
-        let live = within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
-        let live = Arc::new(live);
-        *slot = Some(Arc::clone(&live));
-        Ok(live)
+        let connect = || within(self.settings.connect_timeout, &self.settings.address, self.connect());
+        self.live.get(|live| !live.driver.is_finished(), connect).await
     }
 
     /// Gives nobody this connection any more.
     pub(super) async fn forget(&self, live: &Arc<Live>) {
-        let mut slot = self.live.lock().await;
-        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
-            *slot = None;
-        }
+        self.live.forget(live).await;
     }
 
     /// Takes leave of the broker, if there is a connection.
     pub(super) async fn close(&self) {
-        let live = self.live.lock().await.take();
+        let live = self.live.take().await;
         if let Some(mut live) = live.and_then(Arc::into_inner)
             && live.client.disconnect().await.is_ok()
         {

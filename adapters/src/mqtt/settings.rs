@@ -7,7 +7,7 @@ use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::problems::Problems;
+use crate::problems::{Problems, body_bytes};
 use crate::secret::Secret;
 use crate::span;
 use crate::template::Template;
@@ -65,8 +65,7 @@ impl MqttSettings {
         let mut problems = Problems::default();
         let address = problems.take("url", address(written.url.as_deref()));
         let client_id = problems.take("client_id", client_id(written.client_id));
-        let mut secret =
-            |key: &str, text: Option<String>| text.and_then(|text| problems.take(key, Secret::parse(&text)));
+        let mut secret = |key: &str, text: Option<String>| Secret::optional(key, text, &mut problems);
         let user = secret("user", written.user);
         let password = secret("password", written.password);
         if user.is_some() != password.is_some() {
@@ -80,7 +79,8 @@ impl MqttSettings {
         if written.content_type.as_ref().is_some_and(|text| text.is_empty() || !is_text(text)) {
             problems.add("content_type", "write a media type, \"application/json\" say");
         }
-        let body_bytes_max = problems.take("body_bytes_max", body_bytes(written.body_bytes_max));
+        let body_bytes_max = body_bytes(written.body_bytes_max, BODY_BYTES_MAX, BODY_BYTES_LIMIT);
+        let body_bytes_max = problems.take("body_bytes_max", body_bytes_max);
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "10s"));
         let timeout = problems.take("timeout", span(written.timeout, "30s"));
@@ -162,11 +162,4 @@ pub(super) fn check_topic(topic: &str) -> Result<(), String> {
         return Err(format!("a topic has at most {TEXT_BYTES_MAX} bytes and no control characters"));
     }
     Ok(())
-}
-
-fn body_bytes(written: Option<u64>) -> Result<u64, String> {
-    match written.unwrap_or(BODY_BYTES_MAX) {
-        bytes @ 1..=BODY_BYTES_LIMIT => Ok(bytes),
-        _ => Err(format!("write a number of bytes from 1 to {BODY_BYTES_LIMIT}")),
-    }
 }

@@ -25,12 +25,9 @@ impl Login {
     /// # Errors
     /// Temporary: they cannot be read.
     pub(super) fn read(settings: &NatsSettings) -> Result<Self, SendError> {
-        let read = |key: &str, secret: &Option<Secret>| {
-            let value = secret.as_ref().map(Secret::resolve).transpose();
-            value.map_err(|reason| SendError::temporary(format!("{key}: {reason}")))
-        };
-        let user = read("user", &settings.user)?.zip(read("password", &settings.password)?);
-        let token = read("token", &settings.token)?;
+        let user = Secret::read("user", settings.user.as_ref())?
+            .zip(Secret::read("password", settings.password.as_ref())?);
+        let token = Secret::read("token", settings.token.as_ref())?;
         let encrypted = settings.address.scheme == "tls";
         let tls = encrypted.then(|| tls::client_config(Some(&settings.trust))).transpose()?;
         Ok(Self { user, token, tls })

@@ -55,8 +55,7 @@ impl NatsSettings {
         let written: Written = settings.parse()?;
         let mut problems = Problems::default();
         let address = problems.take("url", address(written.url.as_deref()));
-        let mut secret =
-            |key: &str, text: Option<String>| text.and_then(|text| problems.take(key, Secret::parse(&text)));
+        let mut secret = |key: &str, text: Option<String>| Secret::optional(key, text, &mut problems);
         let user = secret("user", written.user);
         let password = secret("password", written.password);
         let token = secret("token", written.token);

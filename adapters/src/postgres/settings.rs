@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::parameter::Parameter;
 use crate::address::Address;
-use crate::problems::Problems;
+use crate::problems::{Problems, body_bytes};
 use crate::secret::Secret;
 use crate::span;
 use crate::tls::Trust;
@@ -93,7 +93,8 @@ impl PostgresSettings {
         if two_phase && connections_max == Some(1) {
             problems.add("connections_max", "two_phase needs 2: one is kept for ending what is prepared");
         }
-        let body_bytes_max = problems.take("body_bytes_max", body_bytes(written.body_bytes_max));
+        let body_bytes_max = body_bytes(written.body_bytes_max, BODY_BYTES_MAX, BODY_BYTES_LIMIT);
+        let body_bytes_max = problems.take("body_bytes_max", body_bytes_max);
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "10s"));
         let timeout = problems.take("timeout", timeout(span(written.timeout, "30s")));
@@ -177,13 +178,6 @@ fn number(written: usize, limit: usize) -> Result<usize, String> {
         Ok(written)
     } else {
         Err(format!("write a number from 1 to {limit}"))
-    }
-}
-
-fn body_bytes(written: Option<u64>) -> Result<u64, String> {
-    match written.unwrap_or(BODY_BYTES_MAX) {
-        bytes @ 1..=BODY_BYTES_LIMIT => Ok(bytes),
-        _ => Err(format!("write a number of bytes from 1 to {BODY_BYTES_LIMIT}")),
     }
 }
 

@@ -6,11 +6,11 @@ use pillarbox_runtime::adapter::SendError;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use rustls::ClientConfig;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::settings::RedisSettings;
 use crate::secret::Secret;
+use crate::shared::Shared;
 use crate::within::within;
 use crate::{tls, wire};
 
@@ -19,7 +19,7 @@ pub(super) struct Connector {
     settings: RedisSettings,
     login: RedisConnectionInfo,
     tls: Option<Arc<ClientConfig>>,
-    live: Mutex<Option<Arc<Live>>>,
+    live: Shared<Live>,
 }
 
 /// A connection with the task that moves its bytes. Ends with the last that uses it.
@@ -40,22 +40,18 @@ impl Connector {
     /// # Errors
     /// Temporary: they cannot be read.
     pub(super) fn new(settings: RedisSettings) -> Result<Self, SendError> {
-        let read = |key: &str, secret: &Option<Secret>| {
-            let value = secret.as_ref().map(Secret::resolve).transpose();
-            value.map_err(|reason| SendError::temporary(format!("{key}: {reason}")))
-        };
         let mut login = RedisConnectionInfo::default()
             .set_db(settings.database)
             .set_lib_name("pillarbox", env!("CARGO_PKG_VERSION"));
-        if let Some(user) = read("user", &settings.user)? {
+        if let Some(user) = Secret::read("user", settings.user.as_ref())? {
             login = login.set_username(user);
         }
-        if let Some(password) = read("password", &settings.password)? {
+        if let Some(password) = Secret::read("password", settings.password.as_ref())? {
             login = login.set_password(password);
         }
         let encrypted = settings.address.scheme == "rediss";
         let tls = encrypted.then(|| tls::client_config(Some(&settings.trust))).transpose()?;
-        Ok(Self { settings, login, tls: tls.map(Arc::new), live: Mutex::default() })
+        Ok(Self { settings, login, tls: tls.map(Arc::new), live: Shared::default() })
     }
 
     /// The connection that there is, or a new one.
@@ -63,24 +59,13 @@ impl Connector {
     /// # Errors
     /// Temporary: the server does not answer, or refuses us.
     pub(super) async fn live(&self) -> Result<Arc<Live>, SendError> {
-        // Held while it connects: all others wait for the same connection.
-        let mut slot = self.live.lock().await;
-        if let Some(live) = slot.as_ref().filter(|live| !live.driver.is_finished()) {
-            return Ok(Arc::clone(live));
-        }
-        let connecting = self.connect();
-        let live = within(self.settings.connect_timeout, &self.settings.address, connecting).await?;
-        let live = Arc::new(live);
-        *slot = Some(Arc::clone(&live));
-        Ok(live)
+        let connect = || within(self.settings.connect_timeout, &self.settings.address, self.connect());
+        self.live.get(|live| !live.driver.is_finished(), connect).await
     }
 
     /// Gives nobody this connection any more.
     pub(super) async fn forget(&self, live: &Arc<Live>) {
-        let mut slot = self.live.lock().await;
-        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
-            *slot = None;
-        }
+        self.live.forget(live).await;
     }
 
     async fn connect(&self) -> Result<Live, SendError> {

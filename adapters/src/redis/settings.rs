@@ -7,7 +7,7 @@ use pillarbox_runtime::adapter::{Settings, SettingsError};
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::problems::Problems;
+use crate::problems::{Problems, body_bytes};
 use crate::secret::Secret;
 use crate::span;
 use crate::tls::Trust;
@@ -65,8 +65,7 @@ impl RedisSettings {
         let address = problems.take("url", parsed);
         let database =
             problems.take("url", address.as_ref().map_or(Ok(0), |address| database(&address.path)));
-        let mut secret =
-            |key: &str, text: Option<String>| text.and_then(|text| problems.take(key, Secret::parse(&text)));
+        let mut secret = |key: &str, text: Option<String>| Secret::optional(key, text, &mut problems);
         let user = secret("user", written.user);
         let password = secret("password", written.password);
         if user.is_some() && password.is_none() {
@@ -78,7 +77,8 @@ impl RedisSettings {
         }
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let window = problems.take("window", window(span(written.window, "24h")));
-        let body_bytes_max = problems.take("body_bytes_max", body_bytes(written.body_bytes_max));
+        let body_bytes_max = body_bytes(written.body_bytes_max, BODY_BYTES_MAX, BODY_BYTES_LIMIT);
+        let body_bytes_max = problems.take("body_bytes_max", body_bytes_max);
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "10s"));
         let timeout = problems.take("timeout", span(written.timeout, "30s"));
         let plain = address.as_ref().is_some_and(|address| address.scheme == "redis");
@@ -129,11 +129,4 @@ fn window(span: Result<Duration, String>) -> Result<Duration, String> {
         return Err("write a span from a millisecond to ten years".to_owned());
     }
     Ok(span)
-}
-
-fn body_bytes(written: Option<u64>) -> Result<u64, String> {
-    match written.unwrap_or(BODY_BYTES_MAX) {
-        bytes @ 1..=BODY_BYTES_LIMIT => Ok(bytes),
-        _ => Err(format!("write a number of bytes from 1 to {BODY_BYTES_LIMIT}")),
-    }
 }

@@ -68,8 +68,7 @@ impl SftpSettings {
         let mut problems = Problems::default();
         let place = problems.take("url", place(written.url.as_deref()));
         let name = name(written.name.as_deref().unwrap_or("{message_id}"), &mut problems);
-        let mut secret =
-            |key: &str, text: Option<String>| text.and_then(|text| problems.take(key, Secret::parse(&text)));
+        let mut secret = |key: &str, text: Option<String>| Secret::optional(key, text, &mut problems);
         let wanted =
             (written.password.is_some(), written.private_key.is_some(), written.passphrase.is_some());
         let no_user = written.user.is_none();

@@ -34,11 +34,8 @@ impl Connector {
     /// # Errors
     /// Temporary: they cannot be read.
     pub(super) fn new(settings: SmtpSettings) -> Result<Self, SendError> {
-        let read = |key: &str, secret: &Option<Secret>| {
-            let value = secret.as_ref().map(Secret::resolve).transpose();
-            value.map_err(|reason| SendError::temporary(format!("{key}: {reason}")))
-        };
-        let login = read("user", &settings.user)?.zip(read("password", &settings.password)?);
+        let login = Secret::read("user", settings.user.as_ref())?
+            .zip(Secret::read("password", settings.password.as_ref())?);
         let secrets = login.iter().flat_map(|(_, password)| said::guarded(password)).collect();
         let credentials = login.map(|(user, password)| Credentials::new(user, password));
         let tls = (!settings.plain).then(|| tls::client_config(Some(&settings.trust))).transpose()?;

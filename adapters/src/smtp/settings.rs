@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{mail, mailbox};
 use crate::address::Address;
-use crate::problems::Problems;
+use crate::problems::{Problems, body_bytes};
 use crate::secret::Secret;
 use crate::span;
 use crate::template::Template;
@@ -80,8 +80,7 @@ impl SmtpSettings {
             problems.add("plain", "it is for smtp:// to a host on the loopback only; remove it");
         }
         let hello = problems.take("hello", hello(written.hello));
-        let mut secret =
-            |key: &str, text: Option<String>| text.and_then(|text| problems.take(key, Secret::parse(&text)));
+        let mut secret = |key: &str, text: Option<String>| Secret::optional(key, text, &mut problems);
         let (user, password) = (secret("user", written.user), secret("password", written.password));
         if user.is_some() != password.is_some() {
             problems.add("user", "a user and a password go together; set both `user` and `password`");
@@ -99,7 +98,8 @@ impl SmtpSettings {
         }
         let subject = subject(written.subject.as_deref(), &mut problems);
         let content_type = problems.take("content_type", content_type(written.content_type));
-        let body_bytes_max = problems.take("body_bytes_max", body_bytes(written.body_bytes_max));
+        let body_bytes_max = body_bytes(written.body_bytes_max, BODY_BYTES_MAX, BODY_BYTES_LIMIT);
+        let body_bytes_max = problems.take("body_bytes_max", body_bytes_max);
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "30s"));
         let timeout = problems.take("timeout", span(written.timeout, "60s"));
@@ -190,11 +190,4 @@ fn content_type(written: Option<String>) -> Result<String, String> {
     mail::encoding(&text)
         .map(|_| text)
         .map_err(|problem| format!("{problem}; write \"application/json\", say"))
-}
-
-fn body_bytes(written: Option<u64>) -> Result<u64, String> {
-    match written.unwrap_or(BODY_BYTES_MAX) {
-        bytes @ 1..=BODY_BYTES_LIMIT => Ok(bytes),
-        _ => Err(format!("write a number of bytes from 1 to {BODY_BYTES_LIMIT}")),
-    }
 }

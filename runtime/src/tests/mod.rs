@@ -1,5 +1,6 @@
 //! The runtime against a real box in memory, on one thread and in virtual time.
 
+mod doubt;
 mod drain;
 mod dynamic;
 mod kinds;

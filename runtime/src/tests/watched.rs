@@ -9,9 +9,9 @@ use futures_util::FutureExt;
 use pillarbox_store::engine::Engine;
 use pillarbox_store::{
     Answered, Attempt, Batch, BodyWriter, BoxConfig, BoxId, BoxStats, Clock, Committed, Committing,
-    Decisions, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Error, ErrorKind, Filter, IdSource,
-    Lease, Leased, MessageBox, MessageId, MessageInfo, Op, PortInfo, PortName, Route, Store, Timestamp, Want,
-    Watch,
+    Decisions, DeliveryDetail, DeliveryId, DeliveryInfo, DeliveryState, Durability, Error, ErrorKind, Filter,
+    IdSource, Lease, Leased, MessageBox, MessageId, MessageInfo, Op, PortInfo, PortName, Route, Store,
+    Timestamp, Want, Watch,
 };
 
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Inner {
     pub(super) commits: Vec<usize>,
     /// How many messages each commit said to be about to be sent. Beside the others: they are no outcomes.
     pub(super) intents: Vec<usize>,
+    /// How durably each of those was to be recorded.
+    pub(super) intents_durable: Vec<Durability>,
     pub(super) lease_calls: u64,
     pub(super) leased_limits: Vec<usize>,
     /// What the next commits answer instead of working.
@@ -106,6 +108,7 @@ impl Store for WatchedBox {
     async fn commit(&self, batch: &Batch) -> Result<Committed, Error> {
         if batch.ops().iter().all(|op| matches!(op, Op::Intend { .. })) {
             self.inner().intents.push(batch.ops().len());
+            self.inner().intents_durable.push(batch.asked_durability());
             return self.real.commit(batch).await;
         }
         let refusal = {

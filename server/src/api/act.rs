@@ -9,7 +9,7 @@ use pillarbox_store::DoubtVerdict;
 use super::query::read_delivery_id;
 use super::{Api, reply};
 use crate::problem::Problem;
-use crate::wire::{Because, DoubtSettled};
+use crate::wire::{Because, DoubtSettled, Forgotten};
 
 /// The longest body of what is done to a delivery.
 const BODY_MAX: usize = 64 * 1024;
@@ -51,6 +51,14 @@ pub(super) async fn settle_doubt(
         Problem::bad_request(format!("the body is not {{\"verdict\": \"...\"}} with one of {known}: {error}"))
     })?;
     Ok(reply::json(StatusCode::OK, &api.service.settle_doubt(id, settled.verdict).await?))
+}
+
+pub(super) async fn forget(State(api): State<Api>, body: Body) -> Result<Response, Problem> {
+    let bytes = super::submit::read_whole(body, BODY_MAX).await?;
+    let forgotten: Forgotten = serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::bad_request(format!("the body is not {{\"transaction\": \"...\"}}: {error}"))
+    })?;
+    Ok(reply::json(StatusCode::OK, &api.service.forget(&forgotten.transaction).await?))
 }
 
 pub(super) async fn pause(State(api): State<Api>, Path(port): Path<String>) -> Result<Response, Problem> {

@@ -57,6 +57,7 @@ pub fn router(service: Service, token: Option<Secret>) -> Router {
         .route("/v1/ports/{port}/messages", post(submit::message))
         .route("/v1/ports/{port}/pause", post(act::pause))
         .route("/v1/ports/{port}/unpause", post(act::unpause))
+        .route("/v1/stranded/forget", post(act::forget))
         .route("/v1/batches", post(submit::batch))
         .route("/v1/messages/{id}", get(query::message))
         .route("/v1/messages/{id}/body", get(query::body))

@@ -19,7 +19,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
 }
 
 pub(super) async fn ports(State(api): State<Api>) -> Response {
-    reply::json(StatusCode::OK, &api.service.ports())
+    reply::json(StatusCode::OK, &api.service.ports().await)
 }
 
 pub(super) async fn message(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {

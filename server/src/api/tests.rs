@@ -75,7 +75,7 @@ async fn a_repeat_answers_200() {
         assert_eq!(taken["message_id"], id);
         assert_eq!(taken.get("duplicate").is_some(), expected == StatusCode::OK);
     }
-    assert_eq!(service.ports().ports.iter().map(|port| port.counts.live()).sum::<u64>(), 1);
+    assert_eq!(service.ports().await.ports.iter().map(|port| port.counts.live()).sum::<u64>(), 1);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_client_that_sends_nothing_is_given_up() {
         .body(Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>()));
     let (response, _) = call(&router, request.expect("a request")).await;
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
-    assert!(service.ports().ports.iter().all(|port| port.counts.live() == 0));
+    assert!(service.ports().await.ports.iter().all(|port| port.counts.live() == 0));
 }
 
 #[tokio::test]

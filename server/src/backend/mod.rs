@@ -15,7 +15,8 @@ use pillarbox_store::{DeliveryId, DoubtVerdict, Filter, MessageId, PortName};
 use crate::problem::Problem;
 use crate::service::{PAGE_DEFAULT, Submission};
 use crate::wire::{
-    Because, DeliveryPage, DeliveryView, DoubtSettled, MessageView, PortList, PortView, Submitted,
+    Because, DeliveryPage, DeliveryView, DoubtSettled, Forgotten, MessageView, PortList, PortView,
+    StrandedList, Submitted,
 };
 
 pub use find::{Creation, find, folder_mark};
@@ -138,8 +139,22 @@ impl Backend {
     /// As the API's.
     pub async fn ports(&self) -> Result<PortList, Problem> {
         match self {
-            Self::Local(local) => Ok(local.service().ports()),
+            Self::Local(local) => Ok(local.service().ports().await),
             Self::Remote(remote) => remote.ask(Method::GET, "/v1/ports").await,
+        }
+    }
+
+    /// Forgets a transaction that somebody has seen to at its destination.
+    ///
+    /// # Errors
+    /// As the API's.
+    pub async fn forget(&self, transaction: &str) -> Result<StrandedList, Problem> {
+        match self {
+            Self::Local(local) => local.service().forget(transaction).await,
+            Self::Remote(remote) => {
+                let forgotten = Forgotten { transaction: transaction.to_owned() };
+                remote.post("/v1/stranded/forget", &forgotten).await
+            }
         }
     }
 

@@ -5,10 +5,10 @@ use pillarbox_store::Filter;
 use super::ls::{self, Shape};
 use super::settle;
 use crate::backend::Backend;
-use crate::cli::Indoubt;
+use crate::cli::{ForgetPrepared, Indoubt};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::wire::DeliveryView;
+use crate::wire::{DeliveryView, StrandedList};
 
 pub(super) const SHAPE: Shape =
     Shape { headings: &["DELIVERY", "MESSAGE", "PORT", "STATE", "ATTEMPTS", "CRASHES", "BEGUN"], row };
@@ -17,10 +17,32 @@ pub(super) async fn run(indoubt: &Indoubt, backend: &Backend, output: Output) ->
     match indoubt {
         Indoubt::Ls(args) => {
             let filter = Filter { in_doubt: true, ..ls::filter(&args.which) };
-            ls::list(args, filter, SHAPE, backend, output).await
+            ls::list(args, filter, SHAPE, backend, output).await?;
+            let stranded = backend.ports().await?.stranded.len();
+            if stranded > 0 {
+                output.note(&format!(
+                    "{stranded} left prepared at destinations to which no open route goes: pillarbox ports"
+                ));
+            }
+            Ok(())
         }
         Indoubt::Settle(args) => settle::settle_doubt(args, backend, output).await,
+        Indoubt::Forget(args) => forget(args, backend, output).await,
     }
+}
+
+async fn forget(args: &ForgetPrepared, backend: &Backend, output: Output) -> Result<(), Failure> {
+    if !args.yes {
+        let what = "what a destination still holds prepared would never be committed; nothing was done";
+        return Err(Failure::usage(what).next("commit it there by hand, then the same with --yes"));
+    }
+    let mut left = Vec::new();
+    for transaction in &args.transactions {
+        left = backend.forget(transaction).await?.stranded;
+        output.note(&format!("{transaction} forgotten"));
+    }
+    let left = StrandedList { stranded: left };
+    output.result(&left, || format!("{} left prepared", left.stranded.len()))
 }
 
 fn row(view: &DeliveryView) -> Vec<String> {

@@ -5,7 +5,7 @@ use pillarbox_store::PortName;
 use crate::backend::Backend;
 use crate::failure::Failure;
 use crate::output::{Output, table};
-use crate::wire::{PortView, RouteView};
+use crate::wire::{PortList, PortView, RouteView, StrandedView};
 
 pub(super) const HEADINGS: [&str; 11] = [
     "PORT",
@@ -23,22 +23,31 @@ pub(super) const HEADINGS: [&str; 11] = [
 
 pub(super) async fn run(backend: &Backend, output: Output) -> Result<(), Failure> {
     let list = backend.ports().await?;
-    output.result(&list, || {
-        if list.ports.is_empty() {
-            return "there are no ports yet. Add a [[port]] to the configuration, then: pillarbox serve"
-                .to_owned();
-        }
-        let rows: Vec<Vec<String>> = list.ports.iter().map(row).collect();
-        let mut text = table(&HEADINGS, &rows);
-        for port in &list.ports {
-            for route in port.routes.iter().flatten() {
-                if let Some(trouble) = &route.trouble {
-                    text.push_str(&format!("! {} {}: {trouble}\n", port.name, route.route.as_str()));
-                }
+    output.result(&list, || shown(&list))
+}
+
+pub(super) fn shown(list: &PortList) -> String {
+    let mut text = if list.ports.is_empty() {
+        "there are no ports yet. Add a [[port]] to the configuration, then: pillarbox serve\n".to_owned()
+    } else {
+        table(&HEADINGS, &list.ports.iter().map(row).collect::<Vec<_>>())
+    };
+    for port in &list.ports {
+        for route in port.routes.iter().flatten() {
+            if let Some(trouble) = &route.trouble {
+                text.push_str(&format!("! {} {}: {trouble}\n", port.name, route.route.as_str()));
             }
         }
-        text
-    })
+    }
+    for StrandedView { transaction, destination, decided } in &list.stranded {
+        text.push_str(&format!(
+            "! prepared at {}, {transaction}: its messages are recorded as sent since {decided}, and no open route \
+             commits it. Serve a port that sends there with two_phase until this line is gone, or commit it there by \
+             hand, then: pillarbox indoubt forget {transaction}\n",
+            destination.escape_debug()
+        ));
+    }
+    text
 }
 
 pub(super) fn row(port: &PortView) -> Vec<String> {

@@ -1,15 +1,17 @@
 //! The commands against a box in memory.
 
+use std::sync::Arc;
+
 use clap::Parser as _;
-use pillarbox_store::{DeliveryId, DeliveryState, MessageId};
+use pillarbox_store::{Batch, DeliveryId, DeliveryState, IdSource, MessageId, PortName};
 use tempfile::TempDir;
 
 use super::*;
 use crate::backend::{Input, Local};
 use crate::output::table;
 use crate::service::tests::service;
-use crate::service::{Service, Submission};
-use crate::wire::{PortView, Submitted};
+use crate::service::{RouteSource, Service, Submission};
+use crate::wire::{PortList, PortView, RouteView, Submitted};
 
 /// A box in memory, to which commands are given as they are typed.
 struct Bench {
@@ -107,4 +109,71 @@ async fn lists_show_what_is_in_doubt() {
     let column = ports::HEADINGS.iter().position(|heading| *heading == "IN-DOUBT").unwrap();
     let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!((cells[0], cells[column]), ("orders", "1"));
+}
+
+/// Routes of which one settles what this destination holds prepared, and another may settle what that one does.
+#[derive(Debug)]
+struct Settling(&'static str, &'static str);
+
+impl RouteSource for Settling {
+    fn routes(&self) -> Vec<(PortName, Vec<RouteView>)> {
+        Vec::new()
+    }
+
+    fn settles(&self, destination: &str) -> Option<bool> {
+        (destination != self.1).then_some(destination == self.0)
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_prepared_is_shown_until_a_route_settles_it() {
+    let bench = Bench::new().await;
+    let json = |list: &PortList| serde_json::to_value(list).unwrap();
+    let list = bench.backend.ports().await.unwrap();
+    assert!(json(&list).get("stranded").is_none() && !ports::shown(&list).contains("prepared"));
+
+    let (store, ids) = (bench.service.store(), IdSource::system());
+    let (here, there) = (ids.batch(), ids.batch());
+    let batch = Batch::new(ids.batch()).decide(here, "file:/srv/out").decide(there, "else\nwhere");
+    store.commit(&batch).await.unwrap();
+    let list = bench.backend.ports().await.unwrap();
+    let names = [here, there].map(|number| format!("{}/{number}", store.id()));
+    let text = ports::shown(&list);
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("! prepared at ")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for (place, name) in ["file:/srv/out", "else\\nwhere"].iter().zip(&names) {
+        assert!(lines.iter().any(|line| line.contains(&format!("{place}, {name}: "))), "{text}");
+    }
+    bench.run("indoubt ls").await.unwrap();
+
+    let served = bench.service.clone().with_routes(Arc::new(Settling("file:/srv/out", "away")));
+    let left = json(&served.ports().await)["stranded"].clone();
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["transaction"]), (1, &names[1].as_str().into()));
+}
+
+#[tokio::test]
+async fn only_what_no_route_settles_is_forgotten() {
+    let bench = Bench::new().await;
+    let (store, ids) = (bench.service.store(), IdSource::system());
+    let (here, there, away) = (ids.batch(), ids.batch(), ids.batch());
+    let batch = Batch::new(ids.batch()).decide(here, "file:/srv/out").decide(there, "elsewhere");
+    store.commit(&batch.decide(away, "away")).await.unwrap();
+    let names = [here, there, away].map(|number| format!("{}/{number}", store.id()));
+    let kept = async || store.decisions().await.unwrap().known.len();
+
+    let unsure = bench.run(&format!("indoubt forget {}", names[1])).await.unwrap_err();
+    assert!(unsure.next.is_some_and(|next| next.contains("--yes")));
+    let unserved = bench.run(&format!("indoubt forget {} --yes", names[1])).await.unwrap_err();
+    assert!(unserved.what.contains("only a running server knows"), "{unserved}");
+
+    let served = bench.service.clone().with_routes(Arc::new(Settling("file:/srv/out", "away")));
+    for name in [names[0].as_str(), &names[2], "", "no/name", &names[1][..40]] {
+        let refused = served.forget(name).await.unwrap_err();
+        assert_eq!((refused.status, refused.name()), (409, "not-stranded"), "{name}");
+    }
+    assert_eq!(kept().await, 3, "what a route settles may be prepared there still");
+    let left = served.forget(&names[1]).await.unwrap().stranded;
+    assert_eq!(left.iter().map(|view| &view.transaction).collect::<Vec<_>>(), [&names[2]]);
+    assert!(store.decisions().await.unwrap().has(here));
+    assert_eq!((kept().await, served.forget(&names[1]).await.unwrap_err().status), (2, 409));
 }

@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use pillarbox_store::{
-    Answered, Batch, DeliveryId, DeliveryState, DoubtVerdict, Filter, IdSource, MessageId, OpResult,
-    PortName, Refusal, Store,
+    Answered, Batch, Decision, DeliveryId, DeliveryState, DoubtVerdict, Filter, IdSource, MessageId,
+    OpResult, PortName, Refusal, Store,
 };
 
 use crate::problem::Problem;
-use crate::wire::{DeliveryPage, DeliveryView, Health, MessageView, PortList, PortView, RouteView};
+use crate::wire::{
+    DeliveryPage, DeliveryView, Health, MessageView, PortList, PortView, RouteView, StrandedList,
+    StrandedView,
+};
 
 pub use submit::Submission;
 pub(crate) use submit::read_message_id;
@@ -32,6 +35,10 @@ pub const PAGE_DEFAULT: usize = 100;
 pub trait RouteSource: fmt::Debug + Send + Sync + 'static {
     /// Every port's routes.
     fn routes(&self) -> Vec<(PortName, Vec<RouteView>)>;
+
+    /// Whether one that is open settles what the destination of this name holds prepared; `None` where none does, and one
+    /// may that is not open yet.
+    fn settles(&self, destination: &str) -> Option<bool>;
 }
 
 /// What can be asked of a box. Cheap to clone.
@@ -245,9 +252,46 @@ impl Service {
         self.delivery(id).await
     }
 
-    /// Every port.
-    #[must_use]
-    pub fn ports(&self) -> PortList {
+    /// Every port, with what was left prepared at destinations of ports that were.
+    pub async fn ports(&self) -> PortList {
+        PortList { ports: self.port_views(), stranded: self.stranded().await }
+    }
+
+    /// Forgets that a transaction is to be committed, since somebody has seen to that at its destination. Gives what is
+    /// still left.
+    ///
+    /// # Errors
+    /// None of this name is left without a route that settles it, or no server knows the routes.
+    pub async fn forget(&self, transaction: &str) -> Result<StrandedList, Problem> {
+        let no =
+            |detail: String| Problem::new(409, "not-stranded", "It is not known to be left behind", detail);
+        let kept = self.store.decisions().await?.known;
+        let name = |decision: &Decision| StrandedView::new(self.store.id(), decision).transaction;
+        let Some(decision) = kept.iter().find(|decision| name(decision) == transaction) else {
+            return Err(no(format!("no transaction '{}' is left", transaction.escape_debug())));
+        };
+        match self.routes.as_ref().map(|source| source.settles(&decision.destination)) {
+            None => Err(no("only a running server knows what no route settles; start it first".to_owned())),
+            Some(None) => Err(no("a route that is not open yet may settle it; see why it is not".to_owned())),
+            Some(Some(true)) => Err(no(format!("a route to {} settles it", decision.destination))),
+            Some(Some(false)) => {
+                self.store.commit(&Batch::new(self.ids.batch()).forget(decision.transaction)).await?;
+                Ok(StrandedList { stranded: self.stranded().await })
+            }
+        }
+    }
+
+    /// A box that has stopped does not say what it decided: that is shown once it is opened again.
+    async fn stranded(&self) -> Vec<StrandedView> {
+        let kept = self.store.decisions().await.unwrap_or_default().known;
+        let settles = |destination: &str| {
+            self.routes.as_ref().and_then(|source| source.settles(destination)) == Some(true)
+        };
+        let left = kept.iter().filter(|decision| !settles(&decision.destination));
+        left.map(|decision| StrandedView::new(self.store.id(), decision)).collect()
+    }
+
+    fn port_views(&self) -> Vec<PortView> {
         let mut routes = self.routes.as_ref().map(|source| source.routes()).unwrap_or_default();
         let mut view = |info: &pillarbox_store::PortInfo| {
             let mut view = PortView::from(info);
@@ -256,7 +300,7 @@ impl Service {
             }
             view
         };
-        PortList { ports: self.store.ports().iter().map(&mut view).collect() }
+        self.store.ports().iter().map(&mut view).collect()
     }
 
     /// Holds back a port's deliveries, or sends them again.
@@ -275,7 +319,7 @@ impl Service {
                 _ => Problem::new(409, refusal.as_str(), "The box refused this", refusal.to_string()),
             });
         }
-        let view = self.ports().ports.into_iter().find(|view| view.name == port);
+        let view = self.port_views().into_iter().find(|view| view.name == port);
         view.ok_or_else(|| self.no_such_port(name))
     }
 

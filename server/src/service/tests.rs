@@ -115,7 +115,7 @@ async fn the_limit_holds_whether_the_length_is_known_or_not() {
     let endless = stream::repeat_with(|| Ok(piece.clone()));
     let met = service.take_body(None, Box::pin(endless)).await.expect_err("too long, while it is read");
     assert_eq!(met.status, 413);
-    assert!(service.ports().ports.iter().all(|port| port.counts.live() == 0));
+    assert!(service.ports().await.ports.iter().all(|port| port.counts.live() == 0));
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn a_batch_is_taken_whole_or_not_at_all() {
     let refused = service.submit_batch(mixed).await.expect_err("one was there");
     assert_eq!((refused.status, refused.name()), (409, "batch-refused"));
     assert_eq!(refused.fields["messages"][0]["index"], 1);
-    let live: u64 = service.ports().ports.iter().map(|port| port.counts.live()).sum();
+    let live: u64 = service.ports().await.ports.iter().map(|port| port.counts.live()).sum();
     assert_eq!(live, 2, "nothing of the refused batch is there");
 }
 

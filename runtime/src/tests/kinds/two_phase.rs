@@ -9,14 +9,14 @@ use futures_util::FutureExt;
 use pillarbox_store::{Batch, DeliveryId, DeliveryState, Route, Store};
 use tokio::sync::Notify;
 
-use super::super::kit::{Bench, body, info, name, seconds, settle, steady};
+use super::super::kit::{Bench, Scripted, body, info, name, seconds, settle, steady};
 use super::super::watched::WatchedBox;
 use super::world::{Lives, World, done, undisturbed};
 use crate::adapter::{
-    Adapter, Capabilities, DoubleSafety, Outgoing, SendError, TransactionId, TransactionalSender, Transport,
-    TransportInfo,
+    Adapter, Capabilities, CheckedSettings, DoubleSafety, OpenContext, Outgoing, SendError, TransactionId,
+    TransactionalSender, Transport, TransportInfo,
 };
-use crate::{Port, RouteConfig};
+use crate::{AdapterSource, Port, RouteConfig};
 
 /// A transaction of another box at the same destination.
 const FOREIGN: &str = "01020304-0506-7000-8000-00000000000a/01020304-0506-7000-8000-00000000000b";
@@ -299,6 +299,63 @@ async fn a_decision_of_another_destination_stays_until_that_is_there() {
     seconds(1).await;
     let known = bench.store.decisions().await.unwrap().known;
     assert_eq!(known.iter().map(|decision| decision.transaction).collect::<Vec<_>>(), [elsewhere]);
+    assert_eq!(stranded(&bench).await, ["elsewhere"]);
+}
+
+/// The destinations of decisions that nobody carries out.
+async fn stranded(bench: &Bench) -> Vec<String> {
+    let left = bench.runtime.stranded().await.unwrap();
+    left.into_iter().map(|decision| decision.destination).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_is_stranded_while_no_open_route_goes_to_its_destination() {
+    let adapter = Holding::default();
+    // At first the destination does not commit: its route is open, and goes on trying.
+    let bench = late(&adapter).await;
+    adapter.fails().commit = usize::MAX;
+    leave(&bench, &adapter, Some("the world")).await;
+    assert_eq!(
+        (bench.runtime.settles("the world"), bench.runtime.settles("elsewhere")),
+        (Some(true), Some(false))
+    );
+    seconds(1).await;
+    assert_eq!((decisions(&bench.store), stranded(&bench).await.len()), (1, 0));
+
+    // The port is there as before, and no longer in two phases.
+    let (store, clock, ids) = (bench.store.clone(), bench.clock.clone(), bench.ids.clone());
+    drop(bench);
+    let plain = Port::new(name("p"), RouteConfig::new(Scripted::new().adapter()));
+    let runtime = Arc::new(Bench::run(&store, &clock, &ids, [plain]).await);
+    let bench = Bench { store, clock, ids, runtime };
+    bench.submit_many("p", &["a"]).await;
+    seconds(1).await;
+    assert_eq!(
+        (stranded(&bench).await, bench.runtime.settles("the world")),
+        (vec!["the world".to_owned()], Some(false))
+    );
+    assert_eq!((ours(&adapter.world), adapter.calls("roll back")), (1, 0));
+}
+
+/// Settings of a destination that nobody reaches.
+#[derive(Debug)]
+struct Away;
+
+#[async_trait]
+impl CheckedSettings for Away {
+    async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
+        Err(SendError::temporary("nobody answers"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_is_not_open_yet_may_settle_anything() {
+    let source = AdapterSource::Checked(Arc::new(Away), Holding::default().describe());
+    let bench = Bench::start([Port::new(name("p"), RouteConfig::new(source))]).await;
+    settle().await;
+    let batch = Batch::new(bench.ids.batch()).decide(bench.ids.batch(), "the world");
+    bench.store.commit(&batch).await.unwrap();
+    assert_eq!((stranded(&bench).await.len(), bench.runtime.settles("the world")), (1, None));
 }
 
 #[tokio::test(start_paused = true)]
