@@ -24,6 +24,7 @@ mod read;
 mod read_many;
 #[cfg(feature = "testing")]
 pub(crate) mod recode;
+mod recover;
 mod replay;
 mod reserve;
 mod scan;
@@ -40,11 +41,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use bytes::Bytes;
 
 use self::damages::Damages;
-use self::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TableEntry, segment_seed};
+use self::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_seed};
 use self::look::{LookedAt, Unreadable};
-use self::move_rest::lives_at;
-use self::read::{ReadFault, Window, is_head_sound, read_entry, read_raw};
-use self::scan::{Scanner, Step, entry_at};
+use self::read::{ReadFault, read_entry, read_raw};
 use self::segment::{FileName, LiveMap};
 use self::write::{Shared, Writer};
 use crate::engine::{
@@ -168,54 +167,6 @@ impl Journal {
             (true, false) => Err(ReadFault::Mismatch("the record's body does not match its checksum")),
         }
     }
-
-    /// Visits the live records of one segment.
-    fn visit_segment(&self, number: u32, visit: &mut Visit<'_>) -> Result<(), Error> {
-        let name = FileName::Segment(number);
-        let (file, mut scanner) = {
-            let live = self.live();
-            let Some(segment) = live.segment(number).filter(|segment| segment.records > 0) else {
-                return Ok(());
-            };
-            let scanner = Scanner::new(self.salt, number, 0, Some(segment.end), segment.file_bytes);
-            (segment.file.clone(), scanner)
-        };
-        let mut window = Window::new(&*file);
-        let mut entries = Vec::new();
-        let seed = segment_seed(self.salt, u64::from(number));
-        while let Some(step) = scanner.next(&mut window).map_err(|error| read_error(error, name))? {
-            self.live_entries(number, step, &mut window, &mut entries)
-                .map_err(|error| read_error(error, name))?;
-            for entry in &entries {
-                let head = window
-                    .read(u64::from(entry.head_at), entry.head_bytes as usize)
-                    .map_err(|error| read_error(error, name))?;
-                if is_head_sound(seed, entry, head) {
-                    visit(entry.key, head)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The entries that store live records.
-    fn live_entries(
-        &self,
-        number: u32,
-        step: Step,
-        window: &mut Window<'_>,
-        entries: &mut Vec<TableEntry>,
-    ) -> std::io::Result<()> {
-        let seed = segment_seed(self.salt, u64::from(number));
-        entries.clear();
-        let (offsets, is_table) = step.entries();
-        let live = self.live();
-        for at in offsets {
-            let entry = entry_at(window, seed, at, is_table)?;
-            entries.extend(entry.filter(|entry| lives_at(&live, number, at, entry)));
-        }
-        Ok(())
-    }
 }
 
 impl Engine for Journal {
@@ -224,11 +175,7 @@ impl Engine for Journal {
     }
 
     fn recover(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        let numbers: Vec<u32> = self.live().segments().map(|(number, _)| number).collect();
-        for number in numbers {
-            self.visit_segment(number, visit)?;
-        }
-        Ok(())
+        self.visit_all(visit)
     }
 
     fn get(&self, key: Key) -> Result<Option<Record>, Error> {

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::super::format::{
-    GROUP_BYTES_MAX, GroupHeader, GroupKind, GroupMark, SEGMENT_HEADER_BYTES, group_bytes,
+    GROUP_BYTES_MAX, GroupHeader, GroupKind, GroupMark, SEGMENT_HEADER_BYTES, TableEntry, group_bytes,
 };
 use super::super::group::{Change, GroupSize};
 use super::*;
