@@ -25,10 +25,8 @@
 //! and now and then its whole page; damage that sled finds in its own pages fails the whole call, as it cannot say
 //! which records are concerned. A single process may open a folder.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,10 +36,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
+use self::changes::{Changes, Reach};
 use super::journal::{create_folder_synced, free_bytes};
-use super::{Damage, Engine, EngineStats, Key, Loss, Record, Visit, Write, WriteSet};
+use super::{Damage, Engine, EngineStats, Key, Loss, Record, Visit, WriteSet};
 use crate::{Durability, Error, ErrorKind};
 
+mod changes;
 #[cfg(feature = "testing")]
 pub(crate) mod recode;
 #[cfg(test)]
@@ -71,6 +71,8 @@ pub struct Sled {
     db: Mutex<Option<::sled::Db>>,
     folder: PathBuf,
     writer: Mutex<Writer>,
+    /// Apart from the writer: who asks for room does not wait for a flush.
+    state: Mutex<State>,
     records: AtomicU64,
     flushes: AtomicU64,
     damages: Mutex<Vec<Damage>>,
@@ -82,7 +84,7 @@ struct Writer {
     file: File,
     /// Bytes written since the last flush.
     unflushed: usize,
-    state: State,
+    reach: Reach,
 }
 
 #[derive(Debug)]
@@ -110,11 +112,12 @@ impl Sled {
         let db = open_database(folder)?;
         sync_everything(folder).map_err(fault)?;
         let file = File::open(folder.join("db")).map_err(fault)?;
-        let records = guard("count the records", || count(&db))?;
+        let (records, reach) = guard("count the records", || count(&db))?;
         Ok(Self {
             db: Mutex::new(Some(db)),
             folder: folder.to_owned(),
-            writer: Mutex::new(Writer { file, unflushed: 0, state: State::Open }),
+            writer: Mutex::new(Writer { file, unflushed: 0, reach }),
+            state: Mutex::new(State::Open),
             records: AtomicU64::new(records),
             flushes: AtomicU64::new(0),
             damages: Mutex::default(),
@@ -143,13 +146,13 @@ impl Sled {
     fn write(&self, writer: &mut Writer, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
         let db = self.db()?;
         let doing = "write to the sled database";
-        let (mut changes, growth) = guard(doing, || changes(&db, writes))?;
-        let ahead = guard(doing, || parts_ahead(&db, &mut changes))?;
-        for part in ahead {
+        let mut changes = guard(doing, || Changes::of(&db, &mut writer.reach, writes))?;
+        let growth = changes.growth();
+        for part in changes.parts_ahead() {
             guard(doing, || apply(&db, part))?;
             self.sync(writer)?;
         }
-        writer.unflushed += bytes(&changes);
+        writer.unflushed += changes.bytes();
         guard(doing, || apply(&db, changes))?;
         if durability == Durability::Flushed || writer.unflushed > UNFLUSHED_BYTES_MAX {
             self.sync(writer)?;
@@ -159,6 +162,25 @@ impl Sled {
         Ok(())
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &*self.state() {
+            State::Open => Ok(()),
+            State::Poisoned(cause) => Err(cause.clone()),
+            State::Closed => Err(Error::new(ErrorKind::Closed, "write to the sled database")),
+        }
+    }
+
+    fn poison(&self, error: Error) -> Error {
+        let error = error.as_kind(ErrorKind::Unavailable);
+        tracing::error!(%error, "the sled database takes no more writes until it is opened anew");
+        *self.state() = State::Poisoned(error.clone());
+        error
+    }
+
     fn sync(&self, writer: &mut Writer) -> Result<(), Error> {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         writer.unflushed = 0;
@@ -166,154 +188,40 @@ impl Sled {
     }
 }
 
-/// What each key becomes.
-type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-
-fn bytes(changes: &Changes) -> usize {
-    changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
-}
-
 /// Applies all or nothing and hands it to the host: without that it would be in the process's memory only.
 fn apply(db: &::sled::Db, changes: Changes) -> ::sled::Result<()> {
-    let mut batch = ::sled::Batch::default();
-    for (key, value) in changes {
-        match value {
-            Some(value) => batch.insert(key, value),
-            None => batch.remove(key),
-        }
-    }
-    db.apply_batch(batch)?;
+    db.apply_batch(changes.into_batch())?;
     db.flush().map(drop)
 }
 
-/// What each key of a group becomes, and by how much the number of records changes.
-fn changes(db: &::sled::Db, writes: &WriteSet) -> ::sled::Result<(Changes, i64)> {
-    let mut changes = Changes::new();
-    for write in writes.iter() {
-        match write {
-            Write::Put { key, head, body } => {
-                remove(db, &mut changes, &key_bytes(key))?;
-                let value = value_bytes(key, head, body);
-                for (piece, part) in (0..).zip(value.chunks(PIECE_BYTES)) {
-                    changes.insert(piece_key(&key_bytes(key), piece), Some(part.to_vec()));
-                }
-            }
-            Write::Delete { key } => remove(db, &mut changes, &key_bytes(key))?,
-            Write::DeleteNumbers { family, first, count } => {
-                remove_numbers(db, &mut changes, family, first..first.saturating_add(u64::from(count)))?;
-            }
-            Write::DeleteBelow { family, number } => remove_numbers(db, &mut changes, family, 0..number)?,
-        }
-    }
-    let mut growth = 0;
-    for (key, value) in changes.iter().filter(|(key, _)| key.len() == KEY_BYTES) {
-        growth += i64::from(value.is_some()) - i64::from(db.contains_key(key)?);
-    }
-    Ok((changes, growth))
-}
-
-/// Removes the records of a family that have these numbers, those of the group and those that are stored.
-fn remove_numbers(
-    db: &::sled::Db,
-    changes: &mut Changes,
-    family: u8,
-    numbers: Range<u64>,
-) -> ::sled::Result<()> {
-    let keys = key_bytes(Key::new(family, numbers.start, 0))..key_bytes(Key::new(family, numbers.end, 0));
-    let of_group = keys.start.to_vec()..keys.end.to_vec();
-    changes.range_mut(of_group).for_each(|(_, value)| *value = None);
-    for key in db.range(keys).keys() {
-        changes.insert(key?.to_vec(), None);
-    }
-    Ok(())
-}
-
-/// Removes a record with all of its pieces, those of the group and those that are stored.
-fn remove(db: &::sled::Db, changes: &mut Changes, key: &[u8]) -> ::sled::Result<()> {
-    let of_group: Vec<Vec<u8>> = changes
-        .range(key.to_vec()..)
-        .map(|(known, _)| known)
-        .take_while(|known| known.starts_with(key))
-        .cloned()
-        .collect();
-    changes.extend(of_group.into_iter().map(|known| (known, None)));
-    changes.insert(key.to_vec(), None);
-    let mut value = db.get(key)?;
-    let mut piece = 0;
-    while value.is_some_and(|value| value.len() == PIECE_BYTES) {
-        piece += 1;
-        let next = piece_key(key, piece);
-        value = db.get(&next)?;
-        if value.is_some() {
-            changes.insert(next, None);
-        }
-    }
-    Ok(())
-}
-
-/// Takes the later pieces of new long records out of a large group, a few at a time: nobody sees them before the
-/// first piece is there.
-fn parts_ahead(db: &::sled::Db, changes: &mut Changes) -> ::sled::Result<Vec<Changes>> {
-    let mut parts = Vec::new();
-    if bytes(changes) <= UNFLUSHED_BYTES_MAX {
-        return Ok(parts);
-    }
-    let mut part = Changes::new();
-    let later: Vec<Vec<u8>> = changes.keys().filter(|key| key.len() > KEY_BYTES).cloned().collect();
-    for key in later {
-        // The pieces of a record that is there must change with it.
-        let first = key.get(..KEY_BYTES).unwrap_or_default();
-        if changes.get(&key).is_none_or(Option::is_none) || db.contains_key(first)? {
-            continue;
-        }
-        part.extend(changes.remove_entry(&key));
-        if bytes(&part) > UNFLUSHED_BYTES_MAX / 2 {
-            parts.push(std::mem::take(&mut part));
-        }
-    }
-    if !part.is_empty() {
-        parts.push(part);
-    }
-    Ok(parts)
-}
-
-/// How many records there are. Pieces that a crash left without their first one are removed.
-fn count(db: &::sled::Db) -> ::sled::Result<u64> {
+/// How many records there are, and how high their numbers reach. Pieces that a crash left without their first one are
+/// removed.
+fn count(db: &::sled::Db) -> ::sled::Result<(u64, Reach)> {
     let mut records = 0;
-    let mut orphans = Changes::new();
+    let mut reach = Reach::default();
+    let mut orphans = ::sled::Batch::default();
+    let mut pieces = 0;
     // The record whose pieces come next, where it has any.
     let mut long: Option<::sled::IVec> = None;
     for entry in db.iter() {
         let (key, value) = entry?;
         if key.len() == KEY_BYTES {
             records += 1;
+            if let Some(key) = key_of(&key) {
+                reach.note(key);
+            }
             long = (value.len() == PIECE_BYTES).then_some(key);
         } else if !long.as_ref().is_some_and(|first| key.starts_with(first)) {
-            orphans.insert(key.to_vec(), None);
+            orphans.remove(key);
+            pieces += 1;
         }
     }
-    if !orphans.is_empty() {
-        tracing::warn!(pieces = orphans.len(), "removed what a crash left of records that were never stored");
-        apply(db, orphans)?;
+    if pieces > 0 {
+        tracing::warn!(pieces, "removed what a crash left of records that were never stored");
+        db.apply_batch(orphans)?;
+        db.flush()?;
     }
-    Ok(records)
-}
-
-impl Writer {
-    fn check(&self) -> Result<(), Error> {
-        match &self.state {
-            State::Open => Ok(()),
-            State::Poisoned(cause) => Err(cause.clone()),
-            State::Closed => Err(Error::new(ErrorKind::Closed, "write to the sled database")),
-        }
-    }
-
-    fn poison(&mut self, error: Error) -> Error {
-        let error = error.as_kind(ErrorKind::Unavailable);
-        tracing::error!(%error, "the sled database takes no more writes until it is opened anew");
-        self.state = State::Poisoned(error.clone());
-        error
-    }
+    Ok((records, reach))
 }
 
 /// Makes a new database under another name, flushes all of it, and gives it its name.
@@ -402,12 +310,13 @@ fn key_bytes(key: Key) -> [u8; KEY_BYTES] {
 }
 
 /// The key of a value's `piece`-th piece; the first is under the key itself.
-fn piece_key(key: &[u8], piece: u16) -> Vec<u8> {
-    let mut bytes = key.to_vec();
-    if piece > 0 {
-        bytes.extend_from_slice(&piece.to_be_bytes());
+fn piece_key(key: &[u8], piece: u16) -> ::sled::IVec {
+    if piece == 0 {
+        return key.into();
     }
-    bytes
+    let mut bytes = key.to_vec();
+    bytes.extend_from_slice(&piece.to_be_bytes());
+    bytes.into()
 }
 
 /// The whole value that begins with `first`.
@@ -502,7 +411,7 @@ impl Engine for Sled {
     }
 
     fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
-        self.writer().check()?;
+        self.check()?;
         let wanted =
             bytes.saturating_add(promised).saturating_mul(AMPLIFICATION).saturating_add(FREE_BYTES_MIN);
         match free_bytes(&self.folder) {
@@ -516,8 +425,8 @@ impl Engine for Sled {
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
         super::check_sizes(writes)?;
         let mut writer = self.writer();
-        writer.check()?;
-        self.write(&mut writer, writes, durability).map_err(|error| writer.poison(error))
+        self.check()?;
+        self.write(&mut writer, writes, durability).map_err(|error| self.poison(error))
     }
 
     fn stats(&self) -> EngineStats {
@@ -537,15 +446,15 @@ impl Engine for Sled {
 
     fn close(&self) -> Result<(), Error> {
         let mut writer = self.writer();
-        match &writer.state {
+        match &*self.state() {
             State::Closed => return Ok(()),
             State::Poisoned(cause) => return Err(cause.clone()),
             State::Open => {}
         }
         let db = self.db()?;
         let flushed = guard("flush the sled database", || db.flush().map(drop));
-        flushed.and_then(|()| self.sync(&mut writer)).map_err(|error| writer.poison(error))?;
-        writer.state = State::Closed;
+        flushed.and_then(|()| self.sync(&mut writer)).map_err(|error| self.poison(error))?;
+        *self.state() = State::Closed;
         self.db.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(())
     }

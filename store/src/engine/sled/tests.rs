@@ -141,28 +141,6 @@ fn pieces_that_a_crash_left_alone_are_removed() {
 }
 
 #[test]
-fn a_large_group_goes_ahead_in_parts_that_nobody_sees() {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = Sled::open_folder(&folder.path().join("sled")).unwrap();
-    let mut writes = WriteSet::default();
-    for number in 0..20 {
-        put(&mut writes, Key::new(1, number, 0), b"head", body(number, 256 * 1024));
-    }
-    let (mut changes, growth) = changes(&engine.db().unwrap(), &writes).unwrap();
-    let parts = parts_ahead(&engine.db().unwrap(), &mut changes).unwrap();
-    assert!(parts.len() > 1 && parts.iter().all(|part| bytes(part) < UNFLUSHED_BYTES_MAX));
-    assert!(parts.iter().flatten().all(|(key, _)| key.len() > KEY_BYTES));
-    assert!(changes.keys().all(|key| key.len() == KEY_BYTES));
-    assert_eq!((changes.len(), growth), (20, 20));
-    engine.apply(&writes, Durability::Flushed).unwrap();
-    assert_eq!(contents(&engine).len(), 20);
-    // The same again: the pieces of what is there change with it, not ahead of it.
-    let db = engine.db().unwrap();
-    let (mut changes, _) = super::changes(&db, &writes).unwrap();
-    assert_eq!(parts_ahead(&db, &mut changes).unwrap().len(), 0);
-}
-
-#[test]
 fn a_damaged_value_is_listed_and_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Sled::open_folder(&folder.path().join("sled")).unwrap();
