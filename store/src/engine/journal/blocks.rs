@@ -1,8 +1,8 @@
-//! Writing over a segment's old bytes in whole blocks.
+//! Writing a segment in whole blocks, past the host's cache.
 //!
-//! A spare segment has its place on the disk, so that a group in whole blocks can go there without the host's cache. Its
-//! groups are filled up to the next block: no block that was flushed is ever written again. The first group begins behind
-//! the segment's header and goes the usual way, as does everything where the host cannot do it.
+//! Groups are filled up to the next block, so that no block that was flushed is written again. In a spare segment, which
+//! has its place on the disk, all of them are; in a new one, which grows, those that give little away by it. The first
+//! group begins behind the segment's header and goes the usual way, as does everything where the host cannot do it.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -14,12 +14,15 @@ use super::pool::ALIGNED_BYTES;
 use super::write::Current;
 use crate::Durability;
 
-/// How the segment being written is written over.
+/// What filling up to a block may give away of a new segment: so many bytes, or a quarter of the group.
+const GIVEN_AWAY_BYTES_MAX: u64 = 512;
+
+/// How the segment being written is written in blocks.
 #[derive(Debug)]
 pub(super) struct Blocks {
     file: Arc<dyn BlockFile>,
-    /// Up to here the file was written before.
-    end: u64,
+    /// Up to here the file was written before; `None` where it is new.
+    end: Option<u64>,
 }
 
 /// How far a group has come.
@@ -32,8 +35,8 @@ pub(super) enum Landed {
 }
 
 impl Blocks {
-    /// For the file `name`, whose first `end` bytes were written before; `None` where the host cannot.
-    pub(super) fn open(disk: &dyn Disk, name: &str, end: u64) -> Option<Self> {
+    /// For the file `name`, whose first `end` bytes were written before if it is not new; `None` where the host cannot.
+    pub(super) fn open(disk: &dyn Disk, name: &str, end: Option<u64>) -> Option<Self> {
         let file = disk.open_blocks(name)?;
         let block_bytes = file.block_bytes();
         (block_bytes.is_power_of_two() && block_bytes <= ALIGNED_BYTES).then_some(Self { file, end })
@@ -50,7 +53,14 @@ impl Current {
     pub(super) fn size_in_blocks(&self, size: GroupSize) -> GroupSize {
         let filled = self.blocks.as_ref().and_then(|blocks| {
             let filled = size.to_block_end(self.position, blocks.file.block_bytes())?;
-            (self.position.checked_add(filled.group_bytes)? <= blocks.end).then_some(filled)
+            let is_worth_it = match blocks.end {
+                Some(end) => self.position.checked_add(filled.group_bytes)? <= end,
+                None => {
+                    let given_away = filled.group_bytes - size.group_bytes;
+                    given_away <= GIVEN_AWAY_BYTES_MAX.max(size.group_bytes / 4)
+                }
+            };
+            is_worth_it.then_some(filled)
         });
         filled.unwrap_or(size)
     }
@@ -92,7 +102,12 @@ impl Current {
             return true;
         }
         let trailer_at = self.position + group_bytes - GROUP_HEADER_BYTES as u64;
-        begin.and_then(|()| wipe(trailer_at)).and_then(|()| self.file.sync_data()).is_ok()
+        let wipe_end = || match self.file.file_bytes()? {
+            // It did not get so far, and need not be made longer for this.
+            length if length <= trailer_at => Ok(()),
+            _ => wipe(trailer_at),
+        };
+        begin.and_then(|()| wipe_end()).and_then(|()| self.file.sync_data()).is_ok()
     }
 }
 
@@ -101,6 +116,8 @@ impl Blocks {
     fn take(&self, at: u64, group_bytes: u64) -> bool {
         let block_bytes = self.file.block_bytes() as u64;
         let end = at + group_bytes;
-        at.is_multiple_of(block_bytes) && end.is_multiple_of(block_bytes) && end <= self.end
+        at.is_multiple_of(block_bytes)
+            && end.is_multiple_of(block_bytes)
+            && self.end.is_none_or(|last| end <= last)
     }
 }

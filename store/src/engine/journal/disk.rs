@@ -41,8 +41,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Any: nothing was changed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Another way into a file that is open: whole blocks are written over old ones, past the host's cache. `None` where
-    /// the host has no such way.
+    /// Another way into a file that is open: whole blocks are written past the host's cache. `None` where the host has no
+    /// such way.
     fn open_blocks(&self, name: &str) -> Option<Arc<dyn BlockFile>> {
         let _none = name;
         None
@@ -109,13 +109,13 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
 }
 
-/// A file whose blocks are written over without a copy in the host's cache: the disk takes them from the memory that they
-/// are in. What is read through [`DiskFile`] is what was written here, and [`DiskFile::sync_data`] makes it last.
+/// A file whose blocks are written without a copy in the host's cache: the disk takes them from the memory that they are
+/// in. What is read through [`DiskFile`] is what was written here, and [`DiskFile::sync_data`] makes it last.
 pub trait BlockFile: fmt::Debug + Send + Sync + 'static {
     /// The size of a block, a power of two. Blocks begin at its multiples, in the file and in memory.
     fn block_bytes(&self) -> usize;
 
-    /// Writes whole blocks from `offset` on, all of which the file has.
+    /// Writes whole blocks from `offset` on, and makes the file longer where needed.
     ///
     /// # Errors
     /// - [`io::ErrorKind::Unsupported`]: the host does not write like this after all; nothing was written.

@@ -1,4 +1,4 @@
-//! Writing over a file of the host's past its cache (`O_DIRECT`).
+//! Writing to a file of the host's past its cache (`O_DIRECT`).
 //!
 //! The disk takes the bytes from where they were encoded: no copy, no pages to be found, marked and written back, which
 //! is half of what a group costs the processor otherwise.

@@ -27,7 +27,7 @@ pub(super) struct Current {
     pub(super) position: u64,
     /// Up to here the file has blocks on the disk already.
     pub(super) secured: u64,
-    /// How a file that was written before is written over, where the host can.
+    /// How it is written past the host's cache, where the host can.
     pub(super) blocks: Option<Blocks>,
 }
 
@@ -418,7 +418,7 @@ impl Writer {
             Some(_) => self.disk.open(&made).map_err(|error| fault("open a spare segment", error))?,
             None => self.disk.create(&made).map_err(|error| fault("create a segment", error))?,
         };
-        let blocks = spare.and_then(|spare| Blocks::open(&*self.disk, &made, spare.file_bytes));
+        let blocks = Blocks::open(&*self.disk, &made, spare.map(|spare| spare.file_bytes));
         file.write_all_at(&mut [IoSlice::new(&header.encode())], 0)
             .map_err(|error| fault("write a segment's header", error))?;
         let mut secured = spare.map_or(SEGMENT_START, |spare| spare.file_bytes.max(SEGMENT_START));

@@ -33,7 +33,7 @@ fn figures(journal: &Journal) -> (Vec<Figures>, [u64; 3]) {
 
 #[test]
 fn figures_are_those_of_the_files_also_after_reopening() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     for writes in (0..SCENARIO_STEPS).map(scenario_writes) {
         journal.apply(&writes, Durability::Flushed).unwrap();
@@ -61,7 +61,7 @@ fn figures_are_those_of_the_files_also_after_reopening() {
 
 #[test]
 fn a_flush_is_counted_where_there_is_one() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     apply_one(&journal, Key::new(1, 0, 0), 10);
     let before = journal.stats().flushes;
@@ -80,7 +80,7 @@ fn a_flush_is_counted_where_there_is_one() {
 
 #[test]
 fn a_segment_is_never_smaller_than_the_least() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open_with(&disk, JournalConfig { segment_bytes: 1, ..config() });
     for number in 0..50 {
         apply_one(&journal, Key::new(1, number, 0), 1000);
@@ -119,7 +119,7 @@ fn a_journal_that_is_looked_at_takes_nothing_and_changes_nothing() {
 
 #[test]
 fn damage_of_what_was_replaced_or_deleted_since_costs_nothing() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     let key = |number| Key::new(1, number, 0);
     put_one(&journal, key(1), b"first head of one", body(1, 50));
@@ -156,7 +156,7 @@ fn damage_of_what_was_replaced_or_deleted_since_costs_nothing() {
 
 #[test]
 fn damage_that_is_met_while_reading_is_listed_once_and_where_it_is() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     put_one(&journal, Key::new(1, 1, 0), b"head", body(1, 50));
     put_one(&journal, Key::new(1, 2, 0), b"head", body(2, 50));
@@ -182,7 +182,7 @@ fn damage_that_is_met_while_reading_is_listed_once_and_where_it_is() {
 #[test]
 fn what_was_promised_fits_whatever_the_size_of_the_disk() {
     for capacity in [3_000_000, 6_000_000, 12_000_000] {
-        let disk = FaultDisk::new();
+        let disk = FaultDisk::without_blocks();
         disk.set_capacity(capacity);
         let journal = open(&disk);
         let mut stored = 0;
@@ -193,7 +193,7 @@ fn what_was_promised_fits_whatever_the_size_of_the_disk() {
         }
         assert!(stored * 60_000 > capacity as u64 / 2, "{stored} in {capacity} bytes");
     }
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     for _ in 0..1000 {
         journal.reserve(1000, 0).unwrap();
@@ -211,7 +211,7 @@ fn what_was_promised_fits_whatever_the_size_of_the_disk() {
 
 #[test]
 fn a_disk_that_has_room_again_is_no_longer_filled_with_zeros() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open_with(&disk, JournalConfig { spare_segments_max: 0, ..config() });
     disk.set_capacity(600 * 1024);
     let mut stored = 0;
@@ -237,7 +237,7 @@ fn a_disk_that_has_room_again_is_no_longer_filled_with_zeros() {
 /// It used to take what was left of the room before it gave up, and was not there either: the group did not fit.
 #[test]
 fn putting_room_aside_takes_none_where_there_is_too_little() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     disk.set_capacity(10 * 1024);
     let journal = open(&disk);
     for number in 0..5 {
@@ -252,7 +252,7 @@ fn putting_room_aside_takes_none_where_there_is_too_little() {
 
 #[test]
 fn room_is_put_aside_where_there_is_any() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     apply_one(&open(&disk), Key::new(1, 1, 0), 100);
     assert_eq!(names(&disk, ".spare"), [BALLAST]);
     assert_eq!(disk.bytes(BALLAST).len(), 128 + 16 * 1024);
@@ -267,7 +267,7 @@ fn room_is_put_aside_where_there_is_any() {
 #[test]
 fn so_many_freed_segments_are_kept_and_none_that_is_much_too_long() {
     for spare_segments_max in [0, 1, 3] {
-        let disk = FaultDisk::new();
+        let disk = FaultDisk::without_blocks();
         let journal = open_with(&disk, JournalConfig { spare_segments_max, ..config() });
         for number in 0..600 {
             apply_one(&journal, Key::new(1, number, 0), 1000);
@@ -280,7 +280,7 @@ fn so_many_freed_segments_are_kept_and_none_that_is_much_too_long() {
         assert_eq!(journal.stats().disk_bytes, disk.used() as u64);
     }
     for (bytes, kept) in [(131_072 - 400, 1), (131_072, 0), (400_000, 0)] {
-        let disk = FaultDisk::new();
+        let disk = FaultDisk::without_blocks();
         let journal = open(&disk);
         apply_one(&journal, Key::new(1, 1, 0), bytes);
         apply_one(&journal, Key::new(1, 2, 0), 1000);
@@ -292,7 +292,7 @@ fn so_many_freed_segments_are_kept_and_none_that_is_much_too_long() {
 /// A segment of so many groups is not looked through at once, nor moved at once where so many records live in it.
 #[test]
 fn an_old_segment_of_very_many_groups_or_records_is_emptied_bit_by_bit() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let config = JournalConfig { segment_bytes: 2 * 1024 * 1024, ..config() };
     let journal = open_with(&disk, config);
     let mut writes = WriteSet::default();
@@ -421,7 +421,7 @@ fn a_group_header_that_cannot_be_is_none() {
 /// The records say which journal they belong to, whatever the one who opens it thinks.
 #[test]
 fn a_journal_without_any_segment_header_is_read_by_what_its_groups_say() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     for number in 0..100 {
         apply_one(&journal, Key::new(1, number, 0), 1000);
@@ -442,14 +442,14 @@ fn a_journal_without_any_segment_header_is_read_by_what_its_groups_say() {
 
 #[test]
 fn a_file_of_another_journal_does_not_count() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     for number in 0..150 {
         apply_one(&journal, Key::new(1, number, 0), 1000);
     }
     let model = contents(&journal);
     journal.close().unwrap();
-    let other = FaultDisk::new();
+    let other = FaultDisk::without_blocks();
     let journal = open_with(&other, JournalConfig { salt: 4, ..config() });
     apply_one(&journal, Key::new(1, 500, 0), 1000);
     journal.close().unwrap();
@@ -474,7 +474,7 @@ fn journal_records(disk: &FaultDisk, segment: u32) -> usize {
 
 #[test]
 fn a_missing_segment_and_missing_groups_are_told() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     for number in 0..200 {
         apply_one(&journal, Key::new(1, number, 0), 1000);
@@ -502,7 +502,7 @@ fn a_missing_segment_and_missing_groups_are_told() {
 
 #[test]
 fn a_torn_tail_is_as_long_as_what_was_dropped() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     apply_one(&journal, Key::new(1, 1, 0), 300);
     let begin = disk.bytes(FIRST).len();
@@ -532,7 +532,7 @@ fn a_torn_tail_is_as_long_as_what_was_dropped() {
 /// All of it is there but its header, as a power cut may leave it: whether it was ever finished nobody knows.
 #[test]
 fn a_last_group_without_its_header_does_not_count() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     apply_one(&journal, Key::new(1, 1, 0), 300);
     let begin = disk.bytes(FIRST).len();
@@ -549,7 +549,7 @@ fn a_last_group_without_its_header_does_not_count() {
 
 /// A journal with two spare segments on a disk with no room for anything else.
 fn full_disk_with_spares() -> (FaultDisk, Journal) {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let journal = open(&disk);
     for number in 0..300 {
         apply_one(&journal, Key::new(1, number, 0), 1000);
@@ -630,7 +630,7 @@ fn a_folder_of_the_host_is_a_disk() {
 /// The moved segment has one large group, so that much of it waits to be moved when some of that is deleted.
 #[test]
 fn what_dies_while_its_segment_is_being_moved_does_not_come_back() {
-    let disk = FaultDisk::new();
+    let disk = FaultDisk::without_blocks();
     let config = JournalConfig { segment_bytes: 1024 * 1024, spare_segments_max: 0, salt: 7 };
     let journal = open_with(&disk, config);
     let mut model = Model::new();
@@ -667,7 +667,7 @@ fn what_dies_while_its_segment_is_being_moved_does_not_come_back() {
 }
 
 #[test]
-fn a_recycled_segment_is_written_over_in_whole_blocks() {
+fn segments_are_written_in_whole_blocks() {
     let disk = FaultDisk::new();
     let journal = open(&disk);
     for number in 0..200 {

@@ -63,6 +63,7 @@ struct State {
     asked: u64,
     blocks_written: u64,
     refuses_blocks: bool,
+    has_no_blocks: bool,
     capacity: usize,
 }
 
@@ -73,6 +74,13 @@ pub(crate) struct FaultDisk(Arc<Mutex<State>>);
 impl FaultDisk {
     pub(crate) fn new() -> Self {
         Self::with(BTreeMap::new())
+    }
+
+    /// One that is written through the host's cache alone, so that groups take just their own bytes.
+    pub(crate) fn without_blocks() -> Self {
+        let disk = Self::new();
+        disk.state().has_no_blocks = true;
+        disk
     }
 
     fn with(names: BTreeMap<String, Arc<Mutex<Bytes>>>) -> Self {
@@ -87,6 +95,7 @@ impl FaultDisk {
             asked: 0,
             blocks_written: 0,
             refuses_blocks: false,
+            has_no_blocks: false,
             capacity: 1 << 30,
         };
         Self(Arc::new(Mutex::new(state)))
@@ -225,7 +234,9 @@ impl Disk for FaultDisk {
     }
 
     fn open_blocks(&self, name: &str) -> Option<Arc<dyn BlockFile>> {
-        let bytes = self.state().names.get(name).cloned()?;
+        let state = self.state();
+        let bytes = state.names.get(name).cloned().filter(|_| !state.has_no_blocks)?;
+        drop(state);
         Some(Arc::new(FaultBlocks(FaultFile { disk: self.clone(), bytes })))
     }
 
@@ -277,7 +288,7 @@ impl BlockFile for FaultBlocks {
     fn write_blocks_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
         assert_eq!((blocks.len() % SECTOR, offset as usize % SECTOR), (0, 0), "no whole blocks");
         assert_eq!(blocks.as_ptr().align_offset(SECTOR), 0, "the memory is not aligned");
-        assert!(offset as usize + blocks.len() <= self.0.bytes.lock().unwrap().now.len(), "behind the end");
+        assert!(offset as usize <= self.0.bytes.lock().unwrap().now.len(), "behind the end");
         if self.0.disk.state().refuses_blocks {
             return Err(io::ErrorKind::Unsupported.into());
         }
