@@ -173,6 +173,7 @@ pub(crate) mod sample {
         use pillarbox_store::{IdSource, Route, SystemClock};
 
         pillarbox_runtime::adapter::OpenContext {
+            box_id: IdSource::system().mailbox(),
             port: PortName::new("orders").unwrap(),
             route: Route::Primary,
             clock: Arc::new(SystemClock),

@@ -44,6 +44,7 @@ async fn opened(lane: Arc<Lane>) -> Result<(Arc<dyn BatchTransmitter>, Option<Ho
         AdapterSource::Checked(settings, _) => {
             let core = lane.core();
             let context = OpenContext {
+                box_id: core.box_id,
                 port: lane.name().port.clone(),
                 route: lane.name().route,
                 clock: Arc::clone(&core.clock),

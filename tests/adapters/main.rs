@@ -11,6 +11,7 @@ mod amqp;
 mod exec;
 mod file;
 mod http;
+mod kafka;
 mod mqtt;
 mod nats;
 mod postgres;
@@ -59,6 +60,7 @@ fn subjects() -> Vec<Box<dyn Subject>> {
     all.extend(exec::subjects());
     all.extend(file::subjects());
     all.extend(http::subjects());
+    all.extend(kafka::subjects());
     all.extend(mqtt::subjects());
     all.extend(nats::subjects());
     all.extend(postgres::subjects());

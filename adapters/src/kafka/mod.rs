@@ -8,12 +8,17 @@ use pillarbox_runtime::adapter::{
 
 use self::send::KafkaSender;
 use self::settings::KafkaSettings;
+use self::transact::TransactionalSender;
 
 mod producer;
+mod record;
 mod send;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod transact;
+#[cfg(test)]
+mod transact_tests;
 
 /// The kind `kafka`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,6 +34,13 @@ const HEADER_BYTES: u32 = 16 * 1024;
 /// The longest body of a message that has so many bytes in all.
 fn body_bytes_max(message_bytes_max: u32) -> u64 {
     message_bytes_max.saturating_sub(HEADER_BYTES).into()
+}
+
+/// What a route claims that has `transactional` set.
+fn transactional_info(mut info: TransportInfo) -> TransportInfo {
+    info.description = "Adds messages to a topic in transactions, each batch as a whole or not at all";
+    info.capabilities = info.capabilities.all_or_none();
+    info
 }
 
 fn info(message_bytes_max: u32) -> TransportInfo {
@@ -61,10 +73,15 @@ impl AdapterKind for KafkaKind {
 #[async_trait]
 impl CheckedSettings for Checked {
     fn describe(&self, _kind: TransportInfo) -> TransportInfo {
-        info(self.0.message_bytes_max)
+        let info = info(self.0.message_bytes_max);
+        if self.0.transactional { transactional_info(info) } else { info }
     }
 
-    async fn open(&self, _context: &OpenContext) -> Result<Adapter, SendError> {
+    async fn open(&self, context: &OpenContext) -> Result<Adapter, SendError> {
+        if self.0.transactional {
+            let name = transact::name(context, &self.0.topic);
+            return Ok(Adapter::batch_sender(TransactionalSender::open(self.0.clone(), name).await?));
+        }
         Ok(Adapter::sender(KafkaSender::open(self.0.clone()).await?))
     }
 }

@@ -5,23 +5,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use pillarbox_runtime::adapter::{Outgoing, SendError, Sender, Transport, TransportInfo};
-use pillarbox_store::HeaderValue;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureRecord, Producer as _};
-use rdkafka::types::RDKafkaErrorCode;
 
-use super::producer::{self, Producer};
+use super::info;
+use super::producer::{self, Producer, Purpose, is_about_the_message};
+use super::record::Record;
 use super::settings::KafkaSettings;
-use super::{HEADER_BYTES, body_bytes_max, info};
 use crate::on_thread::on_thread;
-use crate::parcel::{Parcel, body_unreadable};
+use crate::parcel::Parcel;
 
 /// Adds each message as one record.
 pub(super) struct KafkaSender {
     settings: KafkaSettings,
+    together: Slot,
+    /// For those that were refused, maybe for what others beside them were.
+    alone: Slot,
+}
+
+/// A producer, made anew where there is none.
+struct Slot {
+    purpose: Purpose,
     producer: Mutex<Option<Producer>>,
-    /// Held by whoever makes another producer.
+    /// Held by whoever makes another one.
     opening: tokio::sync::Mutex<()>,
 }
 
@@ -31,9 +36,9 @@ impl KafkaSender {
     /// # Errors
     /// Temporary: no broker answers, or there is no such topic.
     pub(super) async fn open(settings: KafkaSettings) -> Result<Self, SendError> {
-        let sender = Self { settings, producer: Mutex::default(), opening: tokio::sync::Mutex::default() };
-        sender.producer().await?;
-        Ok(sender)
+        let [together, alone] = [Purpose::Together, Purpose::Alone].map(Slot::new);
+        together.producer(&settings).await?;
+        Ok(Self { settings, together, alone })
     }
 
     /// Adds the message and waits until every replica in sync has it.
@@ -41,106 +46,70 @@ impl KafkaSender {
     /// # Errors
     /// The brokers refuse it, or do not answer: it may be there all the same.
     pub(super) async fn deliver(&self, parcel: &Parcel<'_>) -> Result<(), SendError> {
-        let key = self.key(parcel)?;
-        let (length, most) = (parcel.body.len(), body_bytes_max(self.settings.message_bytes_max));
-        if length > most {
-            return Err(SendError::permanent(format!(
-                "the message's body has {length} bytes, more than {most}: that is the setting message_bytes_max, of which \
-                 {HEADER_BYTES} are for headers"
-            )));
+        let record = Record::new(&self.settings, parcel)?;
+        match self.add(&self.together, &record).await? {
+            Added::Yes => Ok(()),
+            Added::Refused(_of_several) => match self.add(&self.alone, &record).await? {
+                Added::Yes => Ok(()),
+                Added::Refused(error) => Err(error),
+            },
         }
-        let body = parcel.body.to_bytes().map_err(body_unreadable)?;
-        let producer = self.producer().await?;
-        let record =
-            FutureRecord::to(&self.settings.topic).headers(headers(parcel)).key(&key[..]).payload(&body[..]);
-        let sent = match producer.inner.send_result(record) {
+    }
+
+    /// Adds the record.
+    ///
+    /// # Errors
+    /// Where another try now is of no use.
+    async fn add(&self, slot: &Slot, record: &Record) -> Result<Added, SendError> {
+        let producer = slot.producer(&self.settings).await?;
+        let sent = match producer.inner.send_result(record.to(&self.settings.topic)) {
             Ok(delivery) => delivery.await,
-            Err((error, _record)) => return Err(self.refused(&producer, error)),
+            // Said by the library, of this one.
+            Err((error, _record)) => return Err(self.refused(slot, &producer, error)),
         };
         match sent {
-            Ok(Ok(_place)) => Ok(()),
-            Ok(Err((error, _message))) => Err(self.refused(&producer, error)),
-            Err(_cancelled) => Err(self.refused(&producer, KafkaError::Canceled)),
+            Ok(Ok(_place)) => Ok(Added::Yes),
+            Ok(Err((error, _message))) if is_about_the_message(&error) => {
+                Ok(Added::Refused(self.refused(slot, &producer, error)))
+            }
+            Ok(Err((error, _message))) => Err(self.refused(slot, &producer, error)),
+            Err(_cancelled) => Err(self.refused(slot, &producer, KafkaError::Canceled)),
         }
     }
 
-    /// The record's key.
-    fn key(&self, parcel: &Parcel<'_>) -> Result<Vec<u8>, SendError> {
-        let Some(name) = &self.settings.key_header else {
-            return Ok(parcel.send_key.as_bytes().to_vec());
-        };
-        let value = parcel.headers.get(name);
-        let missing =
-            || format!("the message has no header {name:?}, which is to be its key (setting key_header)");
-        value.map(bytes).ok_or_else(|| SendError::permanent(missing()))
+    fn refused(&self, slot: &Slot, producer: &Producer, error: KafkaError) -> SendError {
+        if producer.is_over(&error) {
+            slot.current().take_if(|current| current.is(producer));
+        }
+        producer.refused(&self.settings, error)
+    }
+}
+
+/// What became of a record.
+enum Added {
+    Yes,
+    /// It, or one that went out with it, will never be taken.
+    Refused(SendError),
+}
+
+impl Slot {
+    fn new(purpose: Purpose) -> Self {
+        Self { purpose, producer: Mutex::default(), opening: tokio::sync::Mutex::default() }
     }
 
-    /// The producer, made anew where there is none.
-    async fn producer(&self) -> Result<Producer, SendError> {
+    async fn producer(&self, settings: &KafkaSettings) -> Result<Producer, SendError> {
         let _turn = self.opening.lock().await;
-        if let Some(producer) = self.slot().as_ref() {
+        if let Some(producer) = self.current().as_ref() {
             return Ok(producer.clone());
         }
-        let settings = self.settings.clone();
-        let producer = on_thread(move || producer::open(&settings)).await?;
-        *self.slot() = Some(producer.clone());
+        let (settings, purpose) = (settings.clone(), self.purpose.clone());
+        let producer = on_thread(move || producer::open(&settings, &purpose)).await?;
+        *self.current() = Some(producer.clone());
         Ok(producer)
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Producer>> {
+    fn current(&self) -> MutexGuard<'_, Option<Producer>> {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn refused(&self, producer: &Producer, error: KafkaError) -> SendError {
-        let (servers, topic) = (&self.settings.servers, &self.settings.topic);
-        let failed = |what: String| format!("{servers}: the topic {topic:?} {what}");
-        let fenced = error.rdkafka_error_code() == Some(RDKafkaErrorCode::ProducerFenced);
-        let fatal = producer.inner.client().fatal_error();
-        if fenced || fatal.is_some() {
-            // Only another one can go on.
-            self.slot().take_if(|current| current.is(producer));
-        }
-        if let Some((_code, why)) = fatal {
-            return SendError::temporary(failed(format!("has not taken the message: {why}")))
-                .caused_by(error);
-        }
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
-            let (span, heard) = (self.settings.timeout, producer.heard());
-            let text =
-                failed(format!("has not confirmed the message within {span:?} (setting timeout){heard}"));
-            return SendError::temporary(text).caused_by(error);
-        }
-        if producer::is_about_the_message(&error) {
-            let text = failed("does not take the message (see the setting message_bytes_max)".to_owned());
-            return SendError::permanent(text).caused_by(error);
-        }
-        SendError::temporary(failed("has not taken the message".to_owned())).caused_by(error)
-    }
-}
-
-/// The headers under the names that `http` gives them.
-fn headers(parcel: &Parcel<'_>) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new();
-    let mut add = |name: &str, value: &[u8]| {
-        headers = std::mem::take(&mut headers).insert(Header { key: name, value: Some(value) });
-    };
-    add("x-pillarbox-key", parcel.send_key.as_bytes());
-    add("x-pillarbox-message-id", parcel.message_id.to_string().as_bytes());
-    add("x-pillarbox-attempt", parcel.attempt.to_string().as_bytes());
-    if parcel.in_doubt {
-        add("x-pillarbox-in-doubt", b"true");
-    }
-    for (name, value) in parcel.headers.iter() {
-        add(&format!("x-pillarbox-h-{name}"), &bytes(value));
-    }
-    headers
-}
-
-/// A header's value, bytes as they are.
-fn bytes(value: &HeaderValue) -> Vec<u8> {
-    match value {
-        HeaderValue::Bytes(bytes) => bytes.clone(),
-        value => value.to_string().into_bytes(),
     }
 }
 
@@ -163,10 +132,10 @@ impl Sender for KafkaSender {
     }
 
     async fn close(&self) {
-        let producer = self.slot().take();
-        // Its end waits for its threads.
+        let producers = [&self.together, &self.alone].map(|slot| slot.current().take());
+        // Their end waits for their threads.
         let _ended = on_thread(move || {
-            drop(producer);
+            drop(producers);
             Ok(())
         })
         .await;

@@ -16,6 +16,8 @@ use crate::span;
 const TOPIC_BYTES_MAX: usize = 249;
 /// The shortest and longest `timeout`: what the library takes.
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(24 * 60 * 60)];
+/// The longest one of a transaction: brokers keep none that takes a quarter of an hour.
+const TRANSACTION_MAX: Duration = Duration::from_secs(5 * 60);
 /// The usual `message_bytes_max`: that of brokers.
 pub(super) const MESSAGE_BYTES_MAX: u32 = 1_000_000;
 /// The least and most `message_bytes_max`: room for headers and a body, and what the library takes.
@@ -31,6 +33,7 @@ pub(super) struct KafkaSettings {
     pub(super) message_bytes_max: u32,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
+    pub(super) transactional: bool,
 }
 
 /// Brokers that tell which others there are.
@@ -46,6 +49,7 @@ struct Written {
     message_bytes_max: Option<u32>,
     connect_timeout: Option<String>,
     timeout: Option<String>,
+    transactional: Option<bool>,
 }
 
 impl KafkaSettings {
@@ -63,7 +67,9 @@ impl KafkaSettings {
             .take("message_bytes_max", message_bytes(written.message_bytes_max.unwrap_or(MESSAGE_BYTES_MAX)));
         let span = |text: Option<String>, usual: &str| span::parse(text.as_deref().unwrap_or(usual));
         let connect_timeout = problems.take("connect_timeout", span(written.connect_timeout, "10s"));
-        let timeout = problems.take("timeout", span(written.timeout, "30s").and_then(bounded));
+        let transactional = written.transactional.unwrap_or(false);
+        let timeout = span(written.timeout, "30s").and_then(|span| bounded(span, transactional));
+        let timeout = problems.take("timeout", timeout);
         let checked = (|| {
             let (servers, topic) = place?;
             Some(Self {
@@ -74,6 +80,7 @@ impl KafkaSettings {
                 message_bytes_max: message_bytes_max?,
                 connect_timeout: connect_timeout?,
                 timeout: timeout?,
+                transactional,
             })
         })();
         problems.finish(checked)
@@ -140,9 +147,11 @@ fn message_bytes(bytes: u32) -> Result<u32, String> {
     }
 }
 
-fn bounded(span: Duration) -> Result<Duration, String> {
+fn bounded(span: Duration, transactional: bool) -> Result<Duration, String> {
     let [least, most] = TIMEOUTS;
-    if (least..=most).contains(&span) {
+    if transactional && span > TRANSACTION_MAX {
+        Err(format!("write a span up to {TRANSACTION_MAX:?}, or leave out transactional"))
+    } else if (least..=most).contains(&span) {
         Ok(span)
     } else {
         Err(format!("write a span from {least:?} to {most:?}"))

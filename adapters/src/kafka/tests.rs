@@ -1,5 +1,6 @@
 //! The Kafka adapter against Tansu, a broker that speaks Kafka's protocol, and the library's own mock of a cluster.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -7,10 +8,9 @@ use pillarbox_runtime::adapter::{
     AdapterKind as _, DoubleSafety, ErrorClass, SendError, Sender as _, Settings, Transport as _,
 };
 use pillarbox_store::{ErrorKind, FRAGMENT_BYTES, HeaderValue};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -46,8 +46,7 @@ impl Server {
 
     /// Waits until it has made the topic: what it keeps is gone with it.
     async fn ready(&mut self) {
-        let port = self.tansu.port;
-        self.tansu.peer.ready(async || create("orders", port).await).await;
+        self.tansu.ready("orders").await;
     }
 
     fn settings(&self) -> Settings {
@@ -66,34 +65,36 @@ impl Server {
     }
 }
 
-async fn create(topic: &str, port: u16) -> Result<(), String> {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", format!("127.0.0.1:{port}")).create().unwrap();
-    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(1)));
-    let topic = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
-    let made = admin.create_topics([&topic], &options).await.map_err(|error| error.to_string())?;
-    made.into_iter().next().unwrap().map(drop).map_err(|(_, code)| code.to_string())
+/// What a topic has, read to its end.
+pub(super) fn records(servers: &str) -> Vec<OwnedMessage> {
+    records_at(servers, "read_committed")
 }
 
-fn records(servers: &str) -> Vec<OwnedMessage> {
+/// The same, for a reader with this `isolation.level`.
+pub(super) fn records_at(servers: &str, isolation: &str) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("group.id", "tests")
         .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        // Asked where the log ends, Tansu tells of its last batch's first record.
+        .set("enable.partition.eof", "true")
         .create()
         .unwrap();
-    let (_, end) = consumer.fetch_watermarks("orders", 0, WAIT).unwrap();
     let mut places = TopicPartitionList::new();
     places.add_partition_offset("orders", 0, Offset::Beginning).unwrap();
     consumer.assign(&places).unwrap();
     let mut records: Vec<OwnedMessage> = Vec::new();
-    while records.last().map_or(0, |record| record.offset() + 1) < end {
-        records.push(consumer.poll(WAIT).expect("a record").unwrap().detach());
+    loop {
+        match consumer.poll(WAIT).expect("a record, or the end") {
+            Ok(record) => records.push(record.detach()),
+            Err(KafkaError::PartitionEOF(_)) => return records,
+            Err(error) => panic!("{error}"),
+        }
     }
-    records
 }
 
-fn header(record: &OwnedMessage, name: &str) -> String {
+pub(super) fn header(record: &OwnedMessage, name: &str) -> String {
     let found = record.headers().unwrap().iter().find(|header| header.key == name);
     String::from_utf8(found.unwrap().value.unwrap().to_vec()).unwrap()
 }
@@ -106,7 +107,7 @@ async fn open(settings: &Settings) -> Result<KafkaSender, SendError> {
     KafkaSender::open(KafkaSettings::check(settings).unwrap()).await
 }
 
-fn is(error: &SendError, class: ErrorClass, part: &str) {
+pub(super) fn is(error: &SendError, class: ErrorClass, part: &str) {
     let chain = error.to_failure().chain.join(" <- ");
     assert_eq!(error.class(), class, "{chain}");
     assert!(chain.contains(part), "{chain}");
@@ -229,10 +230,8 @@ async fn a_lost_answer_is_asked_for_again_within_the_attempt() {
     proxy.lose(b"a body to be found", b"orders");
     sender.deliver(&Sample::new("a body to be found").parcel()).await.unwrap();
     assert!(proxy.has_lost());
-    let held = server.held();
-    assert!(held.iter().all(|one| *one == (KEY.to_owned(), b"a body to be found".to_vec())), "{held:?}");
-    // The producer numbers its messages. A broker that looks at that has one; Tansu may not.
-    assert!((1..=2).contains(&held.len()), "{held:?}");
+    // The producer numbers its messages, and the broker looks at that.
+    assert_eq!(server.held(), [(KEY.to_owned(), b"a body to be found".to_vec())]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,8 +256,20 @@ async fn a_producer_that_the_broker_fences_is_replaced() {
     assert!(fenced, "nothing was shown");
 }
 
+#[tokio::test]
+async fn many_at_once_are_each_in_the_log_once() {
+    let server = Server::start().await;
+    let sender = open(&server.settings()).await.unwrap();
+    let samples: Vec<_> = (0..200).map(|n| Sample::new("hello").key(&format!("key/{n}"))).collect();
+    let parcels: Vec<_> = samples.iter().map(Sample::parcel).collect();
+    try_join_all(parcels.iter().map(|parcel| sender.deliver(parcel))).await.unwrap();
+    let log = server.tansu.log("orders").await;
+    let keys: Vec<_> = log.iter().map(|record| record.header("x-pillarbox-key").unwrap()).collect();
+    assert_eq!(keys, samples.iter().map(|sample| sample.send_key.clone()).collect::<Vec<_>>());
+}
+
 /// A cluster of the library's own, in this process.
-fn mock() -> (MockCluster<'static, DefaultProducerContext>, Settings) {
+pub(super) fn mock() -> (MockCluster<'static, DefaultProducerContext>, Settings) {
     let cluster = MockCluster::new(3).unwrap();
     cluster.create_topic("orders", 1, 3).unwrap();
     let url = format!("kafka://{}/orders", cluster.bootstrap_servers());
@@ -283,16 +294,33 @@ async fn refusals_are_classed_and_only_that_message_pays() {
     let (cluster, settings) = mock();
     let sender = open(&settings.with("timeout", "1s")).await.unwrap();
     let sample = Sample::new("hello");
-    for (error, class, part) in [
-        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Permanent, "does not take the message"),
-        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD, Permanent, "does not take the message"),
-        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, Temporary, "has not taken the message"),
+    for (error, times, class, part) in [
+        // Once beside others, for all that is known, and once by itself.
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, 2, Permanent, "does not take the message"),
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD, 2, Permanent, "does not take the message"),
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, 1, Temporary, "has not taken the message"),
     ] {
-        cluster.request_errors(RDKafkaApiKey::Produce, &[error]);
+        cluster.request_errors(RDKafkaApiKey::Produce, &vec![error; times]);
         is(&sender.deliver(&sample.parcel()).await.unwrap_err(), class, part);
         sender.deliver(&sample.parcel()).await.unwrap();
     }
     assert_eq!(records(&cluster.bootstrap_servers()).len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_said_of_several_together_is_asked_again_of_each() {
+    let (cluster, settings) = mock();
+    let sender = open(&settings).await.unwrap();
+    let samples: Vec<_> = (0..10).map(|n| Sample::new("hello").key(&format!("key/{n}"))).collect();
+    let parcels: Vec<_> = samples.iter().map(Sample::parcel).collect();
+    // The first request goes out with one or more of them.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    try_join_all(parcels.iter().map(|parcel| sender.deliver(parcel))).await.unwrap();
+    let keys: BTreeSet<_> = records(&cluster.bootstrap_servers())
+        .iter()
+        .map(|record| header(record, "x-pillarbox-key"))
+        .collect();
+    assert_eq!(keys, samples.iter().map(|sample| sample.send_key.clone()).collect());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pillarbox_store::{Clock, IdSource, PortName, Route};
+use pillarbox_store::{BoxId, Clock, IdSource, PortName, Route};
 
 use super::{
     BatchSender, BatchTransmitter, BlockingSender, Requester, SendError, Sender, Settings, SettingsError,
@@ -34,6 +34,8 @@ pub trait AdapterKind: fmt::Debug + Send + Sync + 'static {
 /// What an adapter is opened with.
 #[derive(Debug, Clone)]
 pub struct OpenContext {
+    /// The box whose messages it sends: what a send key begins with.
+    pub box_id: BoxId,
     /// The port it sends for.
     pub port: PortName,
     /// The route it is.

@@ -101,11 +101,14 @@ impl Said {
 
 impl<'a> Bench<'a> {
     pub(crate) async fn start(subject: &'a dyn Subject, effort: &Effort) -> Bench<'a> {
-        let destination = subject.start().await;
+        let mut destination = subject.start().await;
         let proxy = match destination.port() {
             Some(port) => Some(Proxy::start(port).await),
             None => None,
         };
+        if let Some(proxy) = &proxy {
+            destination.reached_by(proxy.port).await;
+        }
         let info = subject.kind().describe();
         let (said, doubles, bodies) = (Said::default(), Vec::new(), HashSet::new());
         let (labels, number, strange) = (false, 0, 0);

@@ -32,6 +32,12 @@ pub trait Destination: fmt::Debug + Send + Sync {
     /// `timeout` of about a second, where there is such a setting: the kit waits for it to pass.
     fn settings(&self, port: u16) -> Settings;
 
+    /// Called once, before anything is sent, with the port by which it is reached: a destination that tells its clients
+    /// where to come tells them this one. Default nothing.
+    async fn reached_by(&mut self, port: u16) {
+        let _unused = port;
+    }
+
     /// Everything that it holds, in the order in which it came.
     async fn held(&self) -> Vec<Held>;
 

@@ -3,7 +3,12 @@
 //!
 //! What cannot be started or read ends the test by a panic that says why.
 
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "it works or the test has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "it works or the test has failed"
+)]
 
 mod mail;
 mod mosquitto;
@@ -17,4 +22,4 @@ pub use mosquitto::Mosquitto;
 pub use moto::Moto;
 pub use rabbitmq::RabbitMq;
 pub use sshd::{Sshd, keygen};
-pub use tansu::Tansu;
+pub use tansu::{Fate, Record, Tansu};
