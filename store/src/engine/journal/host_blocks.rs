@@ -20,6 +20,9 @@ const BLOCK_BYTES: usize = 4096;
 pub(super) struct HostBlocks {
     file: File,
     block_bytes: usize,
+    /// The file system says what it wants, as those do that carry a synced write out by themselves. Others may leave that
+    /// to a program (FUSE), which is asked in so many words.
+    is_told: bool,
 }
 
 impl HostBlocks {
@@ -27,8 +30,8 @@ impl HostBlocks {
     pub(super) fn open(path: &Path) -> Option<Self> {
         let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
         let file = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
-        let block_bytes = block_bytes(&file)?;
-        Some(Self { file, block_bytes })
+        let (block_bytes, is_told) = block_bytes(&file)?;
+        Some(Self { file, block_bytes, is_told })
     }
 
     fn write(&self, mut blocks: &[u8], mut offset: u64, flags: ReadWriteFlags) -> io::Result<()> {
@@ -66,18 +69,23 @@ impl BlockFile for HostBlocks {
     }
 
     fn write_blocks_synced_at(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
-        // The same as a write and an `fdatasync`, in one call.
-        self.write(blocks, offset, ReadWriteFlags::DSYNC)
+        if self.is_told {
+            // The same as a write and an `fdatasync`, in one call.
+            return self.write(blocks, offset, ReadWriteFlags::DSYNC);
+        }
+        self.write(blocks, offset, ReadWriteFlags::empty())?;
+        self.file.sync_data()
     }
 }
 
-/// The blocks that the file system wants; `None` where it wants none that we could give it.
-fn block_bytes(file: &File) -> Option<usize> {
+/// The blocks that the file system wants, and whether it told so; `None` where it wants none that we could give it.
+fn block_bytes(file: &File) -> Option<(usize, bool)> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
     let figures = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok();
     let told = figures.filter(|figures| figures.stx_mask & StatxFlags::DIOALIGN.bits() != 0);
-    let Some(figures) = told else { return Some(BLOCK_BYTES) };
+    let Some(figures) = told else { return Some((BLOCK_BYTES, false)) };
     // Where it tells zero, it does not do it.
     let wanted = usize::try_from(figures.stx_dio_offset_align.max(figures.stx_dio_mem_align)).ok()?;
-    (figures.stx_dio_offset_align > 0 && wanted.is_power_of_two() && wanted <= BLOCK_BYTES).then_some(wanted)
+    let is_possible = figures.stx_dio_offset_align > 0 && wanted.is_power_of_two() && wanted <= BLOCK_BYTES;
+    is_possible.then_some((wanted, true))
 }

@@ -248,8 +248,9 @@ pub(super) async fn all_or_none(bench: &mut Bench<'_>) -> Outcome {
     let first = bench.bodies(TOGETHER, BODY);
     let life = bench.open(&Drive { first: first.clone(), ..Drive::default() }).await?;
     let sent = life.all(&first).await?;
+    // In peace: a destination may still have to be told of what was decided.
+    life.finish().await?;
     let cold = bench.proxy()?.passed();
-    life.crash().await?;
     bench.judge(&sent).await?;
     for fault in places(bench, cold) {
         whole(bench, None, Some(fault)).await?;
