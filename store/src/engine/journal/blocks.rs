@@ -49,7 +49,8 @@ impl Current {
         self.blocks.as_ref().map_or(1, |blocks| blocks.file.block_bytes())
     }
 
-    /// The size of a group with what fills it up to the end of a block, where it goes to old blocks.
+    /// The size of a group with what fills it up to the end of a block, where there is room for that or it gives little
+    /// away.
     pub(super) fn size_in_blocks(&self, size: GroupSize) -> GroupSize {
         let filled = self.blocks.as_ref().and_then(|blocks| {
             let filled = size.to_block_end(self.position, blocks.file.block_bytes())?;
