@@ -117,6 +117,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<(), Error> {
     powercut::ensure_fuse(workspace)?;
     chaos::ensure_faketime(workspace)?;
     ensure_valgrind(workspace)?;
+    ensure_make(workspace)?;
     ensure_peers(workspace)?;
     TOOLS.iter().try_for_each(|tool| ensure_tool(tool, workspace))
 }
@@ -141,6 +142,12 @@ fn ensure_tool(tool: &Tool, workspace: &Workspace) -> Result<(), Error> {
         return Ok(());
     }
     install(tool, workspace)
+}
+
+/// Makes sure that the library of Kafka's clients, which is in C, can be compiled.
+fn ensure_make(workspace: &Workspace) -> Result<(), Error> {
+    let works = || workspace.program("make").args(["--version"]).succeeds();
+    ensure_package("make", "which compiles the library of Kafka's clients", works, workspace)
 }
 
 /// Makes sure that instructions can be counted.
