@@ -18,6 +18,9 @@ const BATCHES_MAX: usize = 4_096;
 /// What a group adds beside its batches.
 const OVERHEAD_BYTES: u64 = 4_096;
 
+/// What so many batches look up is fetched together.
+const TOUCHED_AHEAD: usize = 16;
+
 pub(super) type Answer = Result<Committed, Error>;
 
 /// A batch that waits, and where its answer goes.
@@ -119,13 +122,16 @@ impl Shared {
         let mut state = self.state();
         let now = self.config.clock.now();
         state.ledger.forget_finished(now, writes);
-        for Request { batch, .. } in undecided {
-            *flush |= batch.durability == Durability::Flushed;
-            // On a full disk only what adds nothing goes on: completions make room.
-            answers.push(match &full {
-                Some(error) if batch.adds => Err(error.clone()),
-                _ => Ok(state.ledger.apply(batch, now, writes)),
-            });
+        for some in undecided.chunks_mut(TOUCHED_AHEAD) {
+            state.ledger.look_ahead(some.iter().map(|request| &request.batch));
+            for Request { batch, .. } in some {
+                *flush |= batch.durability == Durability::Flushed;
+                // On a full disk only what adds nothing goes on: completions make room.
+                answers.push(match &full {
+                    Some(error) if batch.adds => Err(error.clone()),
+                    _ => Ok(state.ledger.apply(batch, now, writes)),
+                });
+            }
         }
     }
 
@@ -153,8 +159,12 @@ impl Shared {
     /// The group is on the disk, and so is every one before it: what it made ready can be leased, and its callers
     /// are answered.
     pub(super) fn publish(&self, group: &mut Group) {
-        if let Some(recent) = group.recent.take() {
-            self.recent().keep(recent);
+        {
+            let mut recent = self.recent();
+            recent.forget(&group.writes);
+            if let Some(group) = group.recent.take() {
+                recent.keep(group);
+            }
         }
         {
             let mut state = self.state();

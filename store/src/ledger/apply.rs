@@ -19,6 +19,9 @@ pub(super) struct Applying<'a> {
     pub(super) writes: &'a mut WriteSet,
 }
 
+/// What is fetched for more messages may have gone again before it is needed.
+const SUBMITTED_TOUCHED_MAX: usize = 1_024;
+
 /// What one batch has touched so far, for the all-or-none check.
 #[derive(Default)]
 struct Seen {
@@ -30,8 +33,7 @@ impl Ledger {
     /// Applies a batch, adding what is to be written to `writes`.
     pub(crate) fn apply(&mut self, batch: &mut Prepared, now: Timestamp, writes: &mut WriteSet) -> Committed {
         let mut results = std::mem::take(&mut batch.results);
-        if let Some(record) =
-            self.applied.get(&batch.id).filter(|_| !crate::mutant::is("batch-applied-twice"))
+        if let Some(record) = self.applied.get(batch.id).filter(|_| !crate::mutant::is("batch-applied-twice"))
         {
             return Committed { results: replay(record, batch), repeated: true };
         }
@@ -63,70 +65,9 @@ impl Ledger {
     /// and batches past their retention.
     pub(crate) fn end_group(&mut self, now: Timestamp, writes: &mut WriteSet) {
         self.flush_page(now, writes);
-        self.flush_applied(writes);
         self.flush_intents(writes);
         self.forget_answers(now, writes);
-        self.forget_applied(writes);
-    }
-
-    fn forget_applied(&mut self, writes: &mut WriteSet) {
-        let known = self.applied_order.len() as u64;
-        for _ in keys::applied::KEPT..known {
-            if let Some(id) = self.applied_order.pop_front() {
-                self.applied.remove(&id);
-                self.applied_oldest += 1;
-            }
-        }
-        let mut below = None;
-        // A page goes once nothing of it is remembered, which is where the next one begins.
-        while let Some(next) = self.applied_pages.get(1).copied().filter(|next| *next <= self.applied_oldest)
-        {
-            self.applied_pages.pop_front();
-            below = Some(next);
-        }
-        if let Some(below) = below {
-            writes.delete_below(keys::applied::FAMILY, below);
-        }
-    }
-
-    fn flush_applied(&mut self, writes: &mut WriteSet) {
-        let rows = self.applied_page.count();
-        if rows == 0 {
-            return;
-        }
-        if self.applied_small >= keys::applied::SMALL_PAGES && self.gather_applied(writes) {
-            return;
-        }
-        let first = self.applied_oldest + self.applied_order.len() as u64 - rows;
-        self.applied_page.write(writes, first);
-        self.applied_pages.push_back(first);
-        self.applied_small += 1;
-    }
-
-    /// Writes the newest pages, of few rows each, and the one being put together as one. Else something would live
-    /// everywhere in the files, and had to be moved out of each before that is used again. False where that would be a
-    /// large one.
-    fn gather_applied(&mut self, writes: &mut WriteSet) -> bool {
-        let at = self.applied_pages.len().saturating_sub(std::mem::take(&mut self.applied_small));
-        let Some(first) = self.applied_pages.get(at).copied().filter(|first| *first >= self.applied_oldest)
-        else {
-            return false;
-        };
-        let mut page = keys::applied::Page::default();
-        let skip = usize::try_from(first - self.applied_oldest).unwrap_or(usize::MAX);
-        for id in self.applied_order.iter().skip(skip) {
-            let Some(record) = self.applied.get(id) else { return false };
-            page.push(record);
-            if page.is_large() {
-                return false;
-            }
-        }
-        let end = self.applied_oldest + self.applied_order.len() as u64;
-        writes.delete_numbers(keys::applied::FAMILY, first..end);
-        page.write(writes, first);
-        self.applied_pages.truncate(at + 1);
-        self.applied_page.clear();
-        true
+        self.applied.end_group(writes);
     }
 
     fn remember(&mut self, batch: &Prepared, first: u64, results: &[OpResult], writes: &mut WriteSet) {
@@ -141,12 +82,18 @@ impl Ledger {
             ops: u32::try_from(results.len()).unwrap_or(u32::MAX),
             refusals: results.iter().enumerate().filter_map(refused).collect(),
         };
-        self.applied_page.push(&record);
-        self.applied_order.push_back(batch.id);
-        self.applied.insert(batch.id, record);
-        if self.applied_page.is_full() {
-            self.flush_applied(writes);
-        }
+        self.applied.remember(record, writes);
+    }
+
+    /// Has the processor fetch what deciding about these batches looks up.
+    pub(crate) fn look_ahead<'a>(&self, batches: impl Iterator<Item = &'a Prepared> + Clone) {
+        let known = batches.clone().fold(0, |read, batch| read ^ self.applied.touch(batch.id));
+        std::hint::black_box(known);
+        let submitted = batches.flat_map(|batch| &batch.ops).filter_map(|op| match op {
+            PreparedOp::Submit { id, .. } => Some(*id),
+            _ => None,
+        });
+        self.touch_ids(submitted.take(SUBMITTED_TOUCHED_MAX));
     }
 
     /// Whether every operation of an all-or-none batch would be applied; else every one's result.

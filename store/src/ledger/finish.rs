@@ -8,6 +8,9 @@ use crate::message_box::keys::delivery::{DeliveryHead, DeliveryRest};
 use crate::message_box::keys::finished::Trace;
 use crate::{AttemptNote, DeliveryState, Timestamp};
 
+/// For so many messages to be forgotten the table of ids is touched at once.
+const TOUCHED_AHEAD: usize = 16;
+
 impl Ledger {
     /// Ends a delivery, by an attempt if there is one. Its message's body goes with the last one.
     pub(super) fn finish(
@@ -100,7 +103,11 @@ impl Ledger {
             }
             self.pages.pop_front();
             below = Some(page.sequence + 1);
-            for _ in 0..page.rows {
+            for row in 0..page.rows as usize {
+                if row % TOUCHED_AHEAD == 0 {
+                    let next = self.finished.iter().take(TOUCHED_AHEAD);
+                    self.touch_ids(next.filter_map(|number| self.messages.get(*number)).map(|row| row.id));
+                }
                 if let Some(number) = self.finished.pop_front() {
                     self.forget_delivery(number, writes);
                 }

@@ -109,12 +109,12 @@ impl Ledger {
 
     /// How many batches are remembered.
     pub(crate) fn remembered(&self) -> u64 {
-        self.applied_order.len() as u64
+        self.applied.len()
     }
 
     /// The next sequence number of a remembered batch, and the next free number of a delivery.
     pub(crate) fn next_numbers(&self) -> (u64, u64) {
-        (self.applied_oldest + self.applied_order.len() as u64, self.next)
+        (self.applied.next(), self.next)
     }
 
     /// Whether traces may have been forgotten so far.

@@ -17,6 +17,7 @@
 //! ```
 
 mod answers;
+mod applied;
 mod apply;
 mod decisions;
 mod deliveries;
@@ -55,8 +56,7 @@ use std::collections::VecDeque;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
 use crate::message_box::keys;
-use crate::message_box::keys::applied::AppliedRecord;
-use crate::{BatchId, DeliveryId, DeliveryState, MessageId, PortName, Retention, Route, Timestamp};
+use crate::{DeliveryId, DeliveryState, MessageId, PortName, Retention, Route, Timestamp};
 
 use deliveries::Deliveries;
 pub(crate) use leases::{Carried, Picked};
@@ -224,16 +224,7 @@ pub(crate) struct Ledger {
     answers: answers::Answers,
     decisions: decisions::Kept,
     intents: intents::Intents,
-    applied: HashMap<BatchId, AppliedRecord>,
-    applied_order: VecDeque<BatchId>,
-    /// The sequence number of the oldest remembered batch.
-    applied_oldest: u64,
-    /// The sequence numbers under which pages of them are kept, oldest first.
-    applied_pages: VecDeque<u64>,
-    /// How many of the last of these have few rows.
-    applied_small: usize,
-    /// Batches of this group that are not written yet.
-    applied_page: keys::applied::Page,
+    applied: applied::Applied,
 }
 
 impl Ledger {
@@ -242,6 +233,14 @@ impl Ledger {
         let same =
             |short: &ShortNumber| self.messages.get(short.number(self.next)).is_some_and(|row| row.id == id);
         self.ids.find(hash, same).map(|short| short.number(self.next))
+    }
+
+    /// Has the processor fetch what finding these takes. It waits for all of them together, where looking for one after
+    /// the other waits for each: the table is large, and where an id is in it is random.
+    fn touch_ids(&self, ids: impl Iterator<Item = MessageId>) {
+        let hashes = ids.map(|id| std::hash::BuildHasher::hash_one(&self.hasher, id));
+        let found = hashes.filter_map(|hash| self.ids.find(hash, |_likely| true));
+        std::hint::black_box(found.fold(0, |read, ShortNumber([byte, ..])| read ^ byte));
     }
 
     pub(crate) fn message(&self, number: u64) -> Option<&MessageRow> {

@@ -6,9 +6,10 @@ mod tests;
 
 use std::ops::Range;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 use super::answers::FoundAnswers;
+use super::applied::Applied;
 use super::decisions::FoundDecisions;
 use super::intents::FoundIntents;
 use super::{DeliveryRow, Ledger, MessageRow, Page, PortState};
@@ -319,26 +320,18 @@ impl Recovery {
     fn finish_applied(&mut self) -> Vec<Range<u64>> {
         self.applied.sort_unstable_by_key(|(sequence, _)| *sequence);
         let applied = std::mem::take(&mut self.applied);
-        let newest = applied.last().map_or(0, |(sequence, _)| sequence + 1);
         let mut gaps = Vec::new();
         for ((before, earlier), (after, later)) in applied.iter().zip(applied.iter().skip(1)) {
             if before + 1 == *after && earlier.next_number < later.first {
                 gaps.push(earlier.next_number..later.first);
             }
         }
-        self.applied_pages.sort_unstable();
-        self.ledger.applied_pages = std::mem::take(&mut self.applied_pages).into();
-        self.ledger.applied = HashMap::with_capacity(applied.len());
-        // The oldest page may have some that are not remembered any more.
-        let forgotten = applied.len().saturating_sub(keys::applied::KEPT as usize);
-        for (_, record) in applied.into_iter().skip(forgotten) {
-            if !crate::mutant::is("number-used-again") {
-                self.top = self.top.max(record.next_number);
-            }
-            self.ledger.applied_order.push_back(record.id);
-            self.ledger.applied.insert(record.id, record);
+        if !crate::mutant::is("number-used-again") {
+            let numbers = applied.iter().map(|(_, record)| record.next_number);
+            self.top = self.top.max(numbers.max().unwrap_or(0));
         }
-        self.ledger.applied_oldest = newest - self.ledger.applied_order.len() as u64;
+        self.applied_pages.sort_unstable();
+        self.ledger.applied = Applied::recovered(applied, std::mem::take(&mut self.applied_pages));
         gaps
     }
 

@@ -73,7 +73,8 @@ impl<T: Copy> Table<T> {
             && let Some((first, chunk)) = self.chunks.get_mut(at)
             && let Ok(offset) = u16::try_from(number - *first)
         {
-            if let Some(have) = chunk.place(offset).and_then(|place| chunk.rows.get_mut(place)) {
+            let is_last = chunk.offsets.last().is_none_or(|last| *last < offset);
+            if !is_last && let Some(have) = chunk.place(offset).and_then(|place| chunk.rows.get_mut(place)) {
                 *have = row;
                 return;
             }
@@ -83,7 +84,7 @@ impl<T: Copy> Table<T> {
             }
             // Numbers mostly rise, so a full chunk is followed by a new one; only a number in its middle moves
             // the chunk's upper half out.
-            if chunk.offsets.last().is_some_and(|last| offset < *last) {
+            if !is_last {
                 let (above, upper) = chunk.split(*first);
                 self.chunks.insert(at + 1, (above, Box::new(upper)));
                 self.insert(number, row);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::BatchId;
 use crate::clock::Moment;
 use crate::engine::memory::Memory;
 use crate::engine::{Engine, Key, Write, WriteSet};
@@ -169,7 +170,7 @@ fn picture(ledger: &Ledger) -> Vec<String> {
     assert_eq!(ledger.ids.len(), ledger.messages.range(0).count());
     lines.extend(ledger.ports().iter().map(|port| format!("{:?}", port.info())));
     let bodies: BTreeMap<u64, u64> = ledger.long_bodies().collect();
-    lines.push(format!("{bodies:?} {:?}", ledger.applied_order));
+    lines.push(format!("{bodies:?} {:?}", ledger.applied.ids().collect::<Vec<_>>()));
     lines
 }
 
@@ -629,7 +630,7 @@ fn so_many_batches_are_remembered_and_none_before_them() {
         let batch = Batch::new(BatchId::from_bytes(bytes));
         if number.is_multiple_of(2) { batch.pause_port(&port("b")) } else { batch.unpause_port(&port("b")) }
     };
-    let known = |bench: &Bench| bench.ledger.applied.len() as u64;
+    let known = |bench: &Bench| bench.ledger.applied.len();
     // One is remembered already: what defined the ports.
     let mut writes = WriteSet::default();
     let apply = |bench: &mut Bench, writes: &mut WriteSet, number: u64| {
