@@ -30,6 +30,8 @@ pub(super) struct Group {
     /// Bytes of memory that these hold.
     room: usize,
     entries: Vec<Entry>,
+    /// How many of these have not gone yet.
+    live: usize,
 }
 
 impl Group {
@@ -60,6 +62,7 @@ impl Group {
             heads: kept.heads,
             bodies: kept.bodies,
             room: kept.room,
+            live: entries.len(),
             entries,
         })
     }
@@ -91,7 +94,7 @@ impl Group {
             bodies.extend_from_slice(body);
             entries.push(Entry { number, head: head_from..heads.len(), body: body_from..bodies.len() });
         }
-        Some(Self { heads: heads.into(), bodies: bodies.into(), room, entries })
+        Some(Self { heads: heads.into(), bodies: bodies.into(), room, live: entries.len(), entries })
     }
 
     fn cost(&self) -> usize {
@@ -118,6 +121,33 @@ impl Recent {
         while self.bytes > BYTES_MAX {
             let Some(oldest) = self.groups.pop_front() else { return };
             self.bytes -= oldest.cost();
+        }
+    }
+
+    /// Gives up what a durable group has deleted. Memory that comes back early is still in the processor's caches when the
+    /// next group is encoded into it.
+    pub(super) fn forget(&mut self, writes: &WriteSet) {
+        for write in writes.iter() {
+            if let Write::DeleteNumbers { family: keys::message::FAMILY, first, count } = write {
+                self.forget_numbers(first..first.saturating_add(count.into()));
+            }
+        }
+    }
+
+    fn forget_numbers(&mut self, numbers: Range<u64>) {
+        let mut at = self.groups.partition_point(|group| group.last() < numbers.start);
+        while let Some(group) = self.groups.get_mut(at) {
+            let below = |bound: u64| group.entries.partition_point(|entry| entry.number < bound);
+            let gone = below(numbers.end) - below(numbers.start);
+            if gone == 0 {
+                return;
+            }
+            group.live = group.live.saturating_sub(gone);
+            if group.live > 0 {
+                at += 1;
+            } else if let Some(group) = self.groups.remove(at) {
+                self.bytes -= group.cost();
+            }
         }
     }
 

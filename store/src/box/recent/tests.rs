@@ -59,3 +59,27 @@ fn the_oldest_go_first_and_the_bound_holds() {
     keep(&mut recent, &group(10_000..20_000, 4_000));
     assert!(get(&recent, 9_999).is_some(), "a group that alone is too large is not kept");
 }
+
+#[test]
+fn a_group_goes_once_all_of_it_has_gone() {
+    let mut recent = Recent::default();
+    keep(&mut recent, &group([3, 4, 9], 100));
+    keep(&mut recent, &group([10, 11], 100));
+    keep(&mut recent, &group([12, 15], 100));
+    let forget = |recent: &mut Recent, numbers: Range<u64>| {
+        let mut writes = WriteSet::default();
+        writes.delete_numbers(keys::message::FAMILY, numbers);
+        recent.forget(&writes);
+        assert_eq!(recent.bytes, recent.groups.iter().map(Group::cost).sum::<usize>());
+    };
+    forget(&mut recent, 4..9);
+    forget(&mut recent, 0..3);
+    forget(&mut recent, 16..20);
+    assert!(get(&recent, 3).is_some() && get(&recent, 9).is_some());
+    forget(&mut recent, 9..13);
+    assert!(get(&recent, 3).is_some() && get(&recent, 15).is_some());
+    assert_eq!(get(&recent, 10), None, "both messages of its group have gone");
+    forget(&mut recent, 3..4);
+    forget(&mut recent, 15..16);
+    assert!(recent.groups.is_empty() && recent.bytes == 0);
+}
