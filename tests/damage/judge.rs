@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pillarbox_sim::disk::SimDisk;
 use pillarbox_store::engine::journal::Journal;
 use pillarbox_store::inspect::{self, Finding, Loses, Report};
 use pillarbox_store::{
     Batch, DeliveryId, DeliveryState, ErrorKind, IdSource, MessageBox, OpResult, Route, Store,
 };
-use pillarbox_tests::disk::SimDisk;
 
 use crate::life::{self, Expected, Files, World, sent, want};
 

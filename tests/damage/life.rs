@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pillarbox_sim::disk::SimDisk;
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::{
     AttemptNote, Batch, BoxConfig, BoxId, Clock, Committing, DeliveryId, DeliveryState, Failure, Filter,
@@ -11,7 +12,6 @@ use pillarbox_store::{
     Store, Timestamp, Want,
 };
 use pillarbox_tests::clock::ManualClock;
-use pillarbox_tests::disk::SimDisk;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 

@@ -4,8 +4,6 @@ pub mod bodies;
 pub mod client;
 pub mod clock;
 pub mod destination;
-pub mod disk;
-pub mod history;
 pub mod model;
 pub mod powercut;
 pub mod present;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use pillarbox_sim::disk::Fault;
+use pillarbox_sim::history::{To, Told, What, body_hash};
 use pillarbox_store::engine::Engine;
 use pillarbox_store::{Batch, DeliveryId, Message, MessageId, Op, PortName, Route, Store, Timestamp, Want};
-use pillarbox_tests::disk::Fault;
-use pillarbox_tests::history::{To, Told, What, body_hash};
 use rand::{Rng, RngCore};
 
 use crate::life::Life;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillarbox_runtime::Runtime;
+use pillarbox_sim::disk::{Cut, Fault, SimDisk};
+use pillarbox_sim::history::What;
 use pillarbox_store::engine::Engine as _;
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::{
     Batch, BoxConfig, Committing, DeliveryId, Error, Filter, IdSource, MessageBox, MessageId, Store,
 };
-use pillarbox_tests::disk::{Cut, Fault, SimDisk};
-use pillarbox_tests::history::What;
 use rand::{Rng, SeedableRng};
 
 use crate::plan::{Plan, pick};

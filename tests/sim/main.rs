@@ -9,6 +9,9 @@ mod life;
 #[cfg(pillarbox_mutants)]
 mod mutants;
 mod plan;
+#[expect(unreachable_pub, reason = "it is a part of the tests' kit as well")]
+#[path = "../kit/proof.rs"]
+mod proof;
 mod recorder;
 mod run;
 mod world;
@@ -120,9 +123,7 @@ fn figures(total: &Total, first: u64, passed: Duration) -> String {
 }
 
 fn record(args: &Args, section: &str, figures: &str) {
-    if let Some(Err(error)) =
-        args.proof.as_deref().map(|page| pillarbox_tests::proof::write(page, section, figures))
-    {
+    if let Some(Err(error)) = args.proof.as_deref().map(|page| proof::write(page, section, figures)) {
         println!("the figures were not written down: {error}");
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pillarbox_runtime::{Port, RetryPolicy, RouteConfig};
+use pillarbox_sim::history::{PortLimits, RouteLimits};
 use pillarbox_store::{PortName, Retention, Route};
-use pillarbox_tests::history::{PortLimits, RouteLimits};
 use rand::Rng;
 use rand::rngs::StdRng;
 

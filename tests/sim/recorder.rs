@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pillarbox_sim::history::{Answer, How, Said, To, What};
 use pillarbox_store::{
     Answered, Batch, BodyWriter, BoxId, BoxStats, Committed, Decisions, DeliveryDetail, DeliveryId,
     DeliveryInfo, Error, ErrorKind, Filter, Lease, Leased, MessageBox, MessageId, MessageInfo, Op, OpResult,
     PortInfo, PortName, Refusal, Route, Store, Timestamp, Want, Watch,
 };
-use pillarbox_tests::history::{Answer, How, Said, To, What};
 
 use crate::world::World;
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pillarbox_tests::history::{Violation, check};
+use pillarbox_sim::history::{Violation, check};
 
 use crate::life::Life;
 use crate::world::Marks;
@@ -43,7 +43,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         let (history, marks) = world.take();
         (history, marks, panic)
     });
-    let span = |first: &pillarbox_tests::history::Event| {
+    let span = |first: &pillarbox_sim::history::Event| {
         history.events().last().map_or(Duration::ZERO, |last| last.at.since(first.at))
     };
     Outcome {

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pillarbox_sim::disk::SimDisk;
+use pillarbox_sim::history::{History, What};
 use pillarbox_store::{Clock, Lease, MessageId, Timestamp};
-use pillarbox_tests::disk::SimDisk;
-use pillarbox_tests::history::{History, What};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;

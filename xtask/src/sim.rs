@@ -66,7 +66,7 @@ fn with_mutants(workspace: &Workspace, options: &[String]) -> Result<(), Error> 
 }
 
 fn program(workspace: &Workspace, profile: &str, building: &[&str], options: &[String]) -> Run {
-    let words = ["run", "--quiet", "--locked", "--profile", profile, "-p", "pillarbox-tests", "--bin", "sim"];
+    let words = ["run", "--quiet", "--locked", "--profile", profile, "-p", "pillarbox-sim", "--bin", "sim"];
     let options = options.iter().map(String::as_str);
     workspace.cargo(words.into_iter().chain(building.iter().copied()).chain(["--"]).chain(options))
 }

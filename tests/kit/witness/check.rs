@@ -8,7 +8,7 @@ use pillarbox_store::{DeliveryState, Timestamp};
 use super::doubt::{Arrival, Times};
 use super::{Answer, Cause, Fact, Last, Number, id_of};
 use crate::bodies::Hash;
-use crate::history::{Invariant, Violation};
+use pillarbox_sim::history::{Invariant, Violation};
 
 /// What was found.
 #[derive(Debug, Clone, Default)]

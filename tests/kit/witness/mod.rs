@@ -1,6 +1,6 @@
 //! What can be seen of a real server from outside of its process: submissions and their answers, what arrives at the
 //! destinations, what was done to the process, and what it tells once it is calm. [`check`] holds that against the
-//! same [`Invariant`](crate::history::Invariant)s as a [`history`](crate::history), which knows more: nobody outside
+//! same [`Invariant`](pillarbox_sim::history::Invariant)s as a [`history`](pillarbox_sim::history), which knows more: nobody outside
 //! sees a lease or a settlement.
 //!
 //! Whoever writes facts down does so as they happen, in their order, for one box from its first start to its last.

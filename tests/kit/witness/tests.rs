@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bodies::hash;
-use crate::history::Invariant;
+use pillarbox_sim::history::Invariant;
 
 /// A story told in steps of time.
 #[derive(Default)]

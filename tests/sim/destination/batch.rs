@@ -9,7 +9,7 @@ use pillarbox_runtime::adapter::{
     BatchTransmitter, Begun, CommitConfirm, Done, Outgoing, SendError, TransmitBatch, Transmitted, Transport,
     TransportControl, TransportInfo,
 };
-use pillarbox_tests::history::Told;
+use pillarbox_sim::history::Told;
 use rand::Rng;
 
 use super::{Ask, Destination, Treat, info};

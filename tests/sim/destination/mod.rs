@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use pillarbox_runtime::Tasks;
 use pillarbox_runtime::adapter::{Adapter, Capabilities, Outgoing, SendError, TransportInfo};
+use pillarbox_sim::history::{To, Told, What, body_hash};
 use pillarbox_store::{PortName, Route};
-use pillarbox_tests::history::{To, Told, What, body_hash};
 use rand::Rng;
 
 use crate::plan::{Manners, RoutePlan};
