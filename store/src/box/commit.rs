@@ -56,7 +56,7 @@ impl Committer {
                 answered.try_recv().map_or_else(|_unanswered| Err(closed()), |(answer, _batch)| answer)
             }
             Self::Threads { pipeline, .. } => {
-                if !pipeline.push(request) {
+                if !pipeline.push(shared, request) {
                     return Err(closed());
                 }
                 // Every batch that was taken is answered; who answers is gone only if it failed.
@@ -80,7 +80,7 @@ impl Committer {
                 }
             }
             Self::Threads { pipeline, .. } => {
-                let _taken = pipeline.push(request);
+                let _taken = pipeline.push(shared, request);
             }
         }
     }
@@ -88,13 +88,11 @@ impl Committer {
     pub(super) async fn close(&self, shared: &Shared) -> Result<(), Error> {
         self.stop();
         shared.state().notify_all();
-        {
-            let mut failed = shared.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            match failed.as_ref() {
-                Some(error) if error.kind() != ErrorKind::Closed => return Err(error.clone()),
-                Some(_closed) => return Ok(()),
-                None => *failed = Some(closed()),
-            }
+        if let Err(_again) = shared.failed.set(closed()) {
+            return match shared.failed() {
+                Some(error) if error.kind() != ErrorKind::Closed => Err(error),
+                _ => Ok(()),
+            };
         }
         shared.engine.close()
     }

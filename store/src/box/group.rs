@@ -31,6 +31,13 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<(Answer, Prepared)>,
 }
 
+impl Request {
+    /// About what it adds to the disk; nothing where it is taken on a full one too.
+    pub(super) const fn adds(&self) -> u64 {
+        if self.batch.adds { self.batch.bytes } else { 0 }
+    }
+}
+
 /// Batches on their way to the disk. Kept, for its memory, from group to group.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -107,8 +114,7 @@ impl Shared {
             answers.extend(undecided.iter().map(|_| Err(error.clone())));
             return;
         }
-        let adding: u64 =
-            undecided.iter().map(|one| &one.batch).filter(|one| one.adds).map(|one| one.bytes).sum();
+        let adding: u64 = undecided.iter().map(Request::adds).sum();
         let full =
             if adding > 0 { self.engine.reserve(adding + OVERHEAD_BYTES, *promised).err() } else { None };
         if let Some(error) = full.as_ref().filter(|error| error.kind() != ErrorKind::Full) {
@@ -133,6 +139,11 @@ impl Shared {
                 });
             }
         }
+    }
+
+    /// Whether batches that add so much can be decided about without waiting for the disk.
+    pub(super) fn has_room(&self, adding: u64) -> bool {
+        adding == 0 || self.engine.has_room(adding + OVERHEAD_BYTES)
     }
 
     /// Nothing joins the group any more.

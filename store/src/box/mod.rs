@@ -22,7 +22,7 @@ mod stage;
 mod tests;
 mod view;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -70,7 +70,8 @@ struct Shared {
     recent: Mutex<recent::Recent>,
     /// Keeps queries away while the ledger is ahead of the disk.
     view: view::View,
-    failed: Mutex<Option<Error>>,
+    /// Why the box takes nothing any more.
+    failed: OnceLock<Error>,
 }
 
 /// The ledger, and those who wait for its ports to change.
@@ -92,7 +93,7 @@ impl Shared {
     }
 
     fn failed(&self) -> Option<Error> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failed.get().cloned()
     }
 
     /// Waits until the ledger holds nothing that may not last, and keeps it so for as long as the guard is held. After a
@@ -113,7 +114,7 @@ impl Shared {
     /// Stops the box for good.
     fn fail(&self, error: &Error) {
         tracing::error!(%error, "the box has stopped; reopen it to settle what was being written");
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        self.failed.get_or_init(|| error.clone());
         self.state().notify_all();
     }
 }

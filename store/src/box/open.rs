@@ -1,6 +1,6 @@
 //! Opening a box: lock the folder, open the engine, build the ledger from its records.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::commit::Committer;
 use super::config::{BoxConfig, EngineKind};
@@ -79,7 +79,7 @@ impl MessageBox {
             state: Mutex::new(state),
             recent: Mutex::default(),
             view: View::default(),
-            failed: Mutex::new(None),
+            failed: OnceLock::new(),
         });
         let committer = Committer::start(&shared, committing)?;
         Ok(Self { handle: Arc::new(Handle { shared, committer, folder: Mutex::new(folder) }) })

@@ -1,9 +1,9 @@
 //! Group commit in two stages: while one group is written and flushed, the next one is decided about.
 //!
 //! The writer takes whatever waits, decides about it, writes it as one group and flushes once; then it goes on with the
-//! next. While it waits for the disk, a helper publishes and answers the group before, so that the disk need not wait for
-//! that, and decides ahead about what has gathered, so that little is left to decide when the flush returns. Where nothing
-//! waits the writer answers by itself, and where little waits the helper is not woken.
+//! next. While it waits for the disk, callers who come decide ahead about what has gathered, so that little is left to
+//! decide when the flush returns. A helper does it where that is long work, or may have to wait; and it publishes and
+//! answers a group that has few callers, so that the disk need not wait for that either.
 //!
 //! Locks are taken in this order: `open`, `publishing`, `line` or `done`, and within `Shared` the state last.
 
@@ -14,8 +14,14 @@ use super::Shared;
 use super::group::{Group, Request};
 use crate::{Error, ErrorKind};
 
-/// The helper decides ahead once so many operations wait: fewer are not worth waking it.
-const AHEAD_OPS: usize = 16;
+/// It is decided ahead once so many operations wait: fewer are not worth it.
+const AHEAD_OPS: usize = 4;
+
+/// The helper is woken for so many, where whoever has the open group may have taken what waited already.
+const HELPER_OPS: usize = 16;
+
+/// A caller decides about so many operations: a millisecond or two, on a thread that has other work to do.
+const CALLER_OPS_MAX: usize = 1_024;
 
 /// The helper answers so many callers: more take longer than waking it saves.
 const CALLERS_MAX: usize = 8;
@@ -41,6 +47,8 @@ struct Line {
     requests: Vec<Request>,
     /// Operations of these.
     ops: usize,
+    /// About what those of them that need room add to the disk, in bytes.
+    adding: u64,
     /// Groups to be used again, for their memory.
     spare: Vec<Group>,
     /// The open group has batches.
@@ -49,6 +57,8 @@ struct Line {
     is_writing: bool,
     /// A group is on the disk that the writer leaves to the helper.
     is_done: bool,
+    /// The helper is to decide about what waits.
+    is_asked: bool,
     /// Nothing can be decided ahead before the writer has gone on.
     is_stalled: bool,
     writer_sleeps: bool,
@@ -56,6 +66,14 @@ struct Line {
     is_closed: bool,
     /// The writer has ended.
     is_over: bool,
+}
+
+/// Who decides ahead about what waits.
+#[derive(Debug, PartialEq, Eq)]
+enum Ahead {
+    Nobody,
+    Caller,
+    Helper,
 }
 
 /// Ends the helper and leaves nobody waiting, also where the writer panics.
@@ -77,8 +95,27 @@ impl Drop for Whole<'_> {
 }
 
 impl Line {
-    fn is_worth_helping(&self) -> bool {
-        self.is_writing && !self.is_stalled && self.ops >= AHEAD_OPS
+    fn put(&mut self, request: Request) {
+        self.ops += request.batch.ops.len();
+        self.adding += request.adds();
+        self.requests.push(request);
+    }
+
+    /// Counts what is left after some were taken, or given back.
+    fn count(&mut self) {
+        self.ops = self.requests.iter().map(|request| request.batch.ops.len()).sum();
+        self.adding = self.requests.iter().map(Request::adds).sum();
+    }
+
+    /// Who decides now. The writer sees for itself what waits, unless it has its hands full.
+    fn ahead(&self, shared: &Shared) -> Ahead {
+        if !self.is_writing || self.is_stalled || self.ops < AHEAD_OPS {
+            Ahead::Nobody
+        } else if self.ops <= CALLER_OPS_MAX && shared.has_room(self.adding) {
+            Ahead::Caller
+        } else {
+            Ahead::Helper
+        }
     }
 }
 
@@ -91,25 +128,44 @@ impl Pipeline {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a batch wait for its turn. False where the box is closed.
-    pub(super) fn push(&self, request: Request) -> bool {
+    /// Lets a batch wait for its turn, and decides ahead about what waits. False where the box is closed.
+    pub(super) fn push(&self, shared: &Shared, request: Request) -> bool {
         let mut line = self.line();
         if line.is_closed {
             return false;
         }
-        line.ops += request.batch.ops.len();
-        line.requests.push(request);
+        line.put(request);
         // Only who sleeps is woken: a call to the system for each batch would cost more than the batch.
         if !line.is_writing {
             if std::mem::take(&mut line.writer_sleeps) {
                 drop(line);
                 self.to_write.notify_one();
             }
-        } else if line.is_worth_helping() && std::mem::take(&mut line.helper_sleeps) {
+            return true;
+        }
+        let ops = line.ops;
+        match line.ahead(shared) {
+            Ahead::Nobody => {}
+            Ahead::Helper => self.ask_helper(line),
+            Ahead::Caller => {
+                drop(line);
+                if let Ok(mut open) = self.open.try_lock() {
+                    let _whole = Whole(shared);
+                    self.decide_ahead(shared, &mut open);
+                } else if ops >= HELPER_OPS {
+                    self.ask_helper(self.line());
+                }
+            }
+        }
+        true
+    }
+
+    fn ask_helper(&self, mut line: MutexGuard<'_, Line>) {
+        line.is_asked = true;
+        if std::mem::take(&mut line.helper_sleeps) {
             drop(line);
             self.to_help.notify_one();
         }
-        true
     }
 
     /// Takes no more batches; the threads end when everything that waits is done.
@@ -202,7 +258,7 @@ impl Pipeline {
         let taken = {
             let mut line = self.line();
             let taken = open.take(&mut line.requests);
-            line.ops = line.requests.iter().map(|request| request.batch.ops.len()).sum();
+            line.count();
             taken
         };
         shared.decide(open);
@@ -218,8 +274,8 @@ impl Pipeline {
             let requests = open.take_back();
             let mut line = self.line();
             line.is_open = false;
-            line.ops += requests.iter().map(|request| request.batch.ops.len()).sum::<usize>();
             line.requests.splice(..0, requests);
+            line.count();
             shared.view.end();
         }
         shared.view.end();
@@ -231,7 +287,7 @@ impl Pipeline {
         let _whole = Whole(shared);
         loop {
             let mut line = self.line();
-            while !line.is_done && !line.is_worth_helping() {
+            while !line.is_done && !line.is_asked {
                 if line.is_over {
                     return;
                 }
@@ -243,27 +299,28 @@ impl Pipeline {
                 self.publish_done(shared);
                 continue;
             }
+            line.is_asked = false;
             drop(line);
-            if !self.decide_ahead(shared) {
-                self.line().is_stalled = true;
-            }
+            self.decide_ahead(shared, &mut self.open());
         }
     }
 
-    /// Decides about what waits while the writer is busy. False where nothing can be done now.
-    fn decide_ahead(&self, shared: &Shared) -> bool {
-        let mut open = self.open();
+    /// Decides about what waits while the writer is busy, as far as there is room and nobody reads.
+    fn decide_ahead(&self, shared: &Shared, open: &mut Group) {
         {
             let mut line = self.line();
             if line.requests.is_empty() {
-                return true;
+                return;
             }
             if open.is_empty() && !shared.view.try_begin() {
-                return false;
+                line.is_stalled = true;
+                return;
             }
             line.is_open = true;
         }
-        self.take(shared, &mut open) > 0
+        if self.take(shared, open) == 0 {
+            self.line().is_stalled = true;
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::memory::Memory;
 use super::{Damage, Engine, EngineStats, Key, Record, Visit, WriteSet};
 use crate::{Durability, Error};
 
+type BeforeReserve = dyn Fn() + Send + Sync;
 type BeforeApply = dyn Fn(&WriteSet, Durability) -> Result<Durability, Error> + Send + Sync;
 
 /// The engine below, which a closing box does not close.
@@ -14,6 +15,8 @@ type BeforeApply = dyn Fn(&WriteSet, Durability) -> Result<Durability, Error> + 
 pub struct Hooked {
     below: Arc<dyn Engine>,
     before_apply: Option<Arc<BeforeApply>>,
+    before_reserve: Option<Arc<BeforeReserve>>,
+    has_room: bool,
     damage: Vec<Damage>,
 }
 
@@ -21,7 +24,7 @@ impl Hooked {
     /// In front of this one.
     #[must_use]
     pub fn new(below: Arc<dyn Engine>) -> Self {
-        Self { below, before_apply: None, damage: Vec::new() }
+        Self { below, before_apply: None, before_reserve: None, has_room: true, damage: Vec::new() }
     }
 
     /// In front of an empty one in memory.
@@ -37,6 +40,14 @@ impl Hooked {
         hook: impl Fn(&WriteSet, Durability) -> Result<Durability, Error> + Send + Sync + 'static,
     ) -> Self {
         self.before_apply = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `hook` before room is promised. Without `has_room` that never goes without waiting.
+    #[must_use]
+    pub fn before_reserve(mut self, has_room: bool, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.has_room = has_room;
+        self.before_reserve = Some(Arc::new(hook));
         self
     }
 
@@ -68,7 +79,14 @@ impl Engine for Hooked {
     }
 
     fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error> {
+        if let Some(hook) = &self.before_reserve {
+            hook();
+        }
         self.below.reserve(bytes, promised)
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        self.has_room && self.below.has_room(bytes)
     }
 
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {

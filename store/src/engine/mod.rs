@@ -333,6 +333,13 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// [`crate::ErrorKind::Full`]: there is no room; nothing was changed.
     fn reserve(&self, bytes: u64, promised: u64) -> Result<(), Error>;
 
+    /// Whether [`Engine::reserve`] would promise `bytes` at once, and need not wait for the disk or for a group that is on
+    /// its way. `false` says nothing about how much room there is.
+    fn has_room(&self, bytes: u64) -> bool {
+        let _at_once = bytes;
+        true
+    }
+
     /// Applies every change or none, and with [`Durability::Flushed`] returns once that is on the disk, and with
     /// it everything that was applied before. One caller at a time.
     ///

@@ -31,6 +31,7 @@ struct Seen {
 
 impl Ledger {
     /// Applies a batch, adding what is to be written to `writes`.
+    #[inline]
     pub(crate) fn apply(&mut self, batch: &mut Prepared, now: Timestamp, writes: &mut WriteSet) -> Committed {
         let mut results = std::mem::take(&mut batch.results);
         if let Some(record) = self.applied.get(batch.id).filter(|_| !crate::mutant::is("batch-applied-twice"))

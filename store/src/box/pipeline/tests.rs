@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::commit::Committer;
-use super::AHEAD_OPS;
+use super::{AHEAD_OPS, CALLER_OPS_MAX};
 use crate::engine::hooked::Hooked;
 use crate::{
     Batch, BoxConfig, Committing, Error, ErrorKind, Filter, IdSource, Message, MessageBox, MessageId,
@@ -25,14 +25,17 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::over(Hooked::in_memory()).await
+    }
+
+    async fn over(engine: Hooked) -> Self {
         let (ends, told) = mpsc::channel();
         let told = Mutex::new(told);
-        let engine = Hooked::in_memory().before_apply(move |_writes, durability| {
-            match told.lock().unwrap().recv().unwrap() {
+        let engine =
+            engine.before_apply(move |_writes, durability| match told.lock().unwrap().recv().unwrap() {
                 None => Ok(durability),
                 Some(kind) => Err(Error::new(kind, "write as the test wants it")),
-            }
-        });
+            });
         // The box's own first record, and the port.
         ends.send(None).unwrap();
         ends.send(None).unwrap();
@@ -60,15 +63,18 @@ impl Bench {
         tokio::spawn(async move { mailbox.commit(&batch).await })
     }
 
-    /// Waits until the writer has a group in its hands and nothing else waits, or, with `ahead`, until the helper
-    /// has decided about what waits.
+    /// Waits until the writer has a group in its hands and nothing else waits, or, with `ahead`, until it was decided
+    /// about what waits.
     async fn until(&self, ahead: bool) {
         let Committer::Threads { pipeline, .. } = &self.mailbox.handle.committer else {
             panic!("no threads")
         };
         let is_there = || {
             let line = pipeline.line();
-            line.is_writing && line.requests.is_empty() && line.is_open == ahead
+            let is_there = line.is_writing && line.requests.is_empty() && line.is_open == ahead;
+            drop(line);
+            // Once nobody has the open group any more.
+            is_there && pipeline.open.try_lock().is_ok()
         };
         // What was spawned comes first.
         tokio::task::yield_now().await;
@@ -81,7 +87,7 @@ impl Bench {
         let want = Want {
             port: self.port.clone(),
             route: Route::Primary,
-            limit: 1000,
+            limit: usize::MAX,
             bytes_max: u64::MAX,
             lease_for: Duration::from_secs(60),
         };
@@ -91,10 +97,16 @@ impl Bench {
 
 #[tokio::test]
 async fn what_is_decided_ahead_is_leased_only_once_it_is_written() {
+    for count in [AHEAD_OPS, CALLER_OPS_MAX + 1] {
+        is_leased_only_once_it_is_written(count).await;
+    }
+}
+
+async fn is_leased_only_once_it_is_written(count: usize) {
     let bench = Bench::new().await;
     let first = bench.commit(bench.submits(&bench.messages(1)));
     bench.until(false).await;
-    let second = bench.commit(bench.submits(&bench.messages(AHEAD_OPS)));
+    let second = bench.commit(bench.submits(&bench.messages(count)));
     bench.until(true).await;
     assert_eq!(bench.leased().await, 0);
     bench.ends.send(None).unwrap();
@@ -103,7 +115,34 @@ async fn what_is_decided_ahead_is_leased_only_once_it_is_written() {
     assert!(!second.is_finished());
     bench.ends.send(None).unwrap();
     assert!(second.await.unwrap().unwrap().all_applied());
-    assert_eq!(bench.leased().await, AHEAD_OPS);
+    assert_eq!(bench.leased().await, count);
+}
+
+/// Which thread decides ahead about so many messages.
+async fn decides(count: usize, has_room: bool) -> String {
+    let name = Arc::new(Mutex::new(String::new()));
+    let seen = name.clone();
+    let engine = Hooked::in_memory().before_reserve(has_room, move || {
+        *seen.lock().unwrap() = std::thread::current().name().unwrap_or_default().to_owned();
+    });
+    let bench = Bench::over(engine).await;
+    let _first = bench.commit(bench.submits(&bench.messages(1)));
+    bench.until(false).await;
+    let _second = bench.commit(bench.submits(&bench.messages(count)));
+    bench.until(true).await;
+    let name = name.lock().unwrap().clone();
+    bench.ends.send(None).unwrap();
+    bench.ends.send(None).unwrap();
+    name
+}
+
+#[tokio::test]
+async fn a_caller_decides_unless_it_is_long_work_or_may_have_to_wait() {
+    let caller = std::thread::current().name().unwrap().to_owned();
+    assert_eq!(decides(AHEAD_OPS, true).await, caller);
+    assert_eq!(decides(CALLER_OPS_MAX, true).await, caller);
+    assert_eq!(decides(CALLER_OPS_MAX + 1, true).await, "pillarbox-decide");
+    assert_eq!(decides(AHEAD_OPS, false).await, "pillarbox-decide");
 }
 
 #[tokio::test]

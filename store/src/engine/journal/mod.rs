@@ -229,6 +229,10 @@ impl Engine for Journal {
         self.writer().reserve(&self.shared, bytes, promised)
     }
 
+    fn has_room(&self, bytes: u64) -> bool {
+        self.shared.has_credit(bytes)
+    }
+
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Error> {
         self.apply_kept(writes, durability).map(drop)
     }

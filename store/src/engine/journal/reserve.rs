@@ -15,11 +15,21 @@ const CREDIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Zeros written at once.
 const ZERO_BYTES: usize = 64 * 1024;
 
+/// What is left of the credit once `bytes` were promised; `None` where it does not suffice.
+fn credit_left(credit: u64, bytes: u64) -> Option<u64> {
+    credit.checked_sub(bytes).filter(|rest| *rest >= FREE_BYTES_MIN)
+}
+
 impl Shared {
     /// Promises `bytes` without asking anybody, where there is credit: nobody waits for a flush that is under way.
     pub(super) fn take_credit(&self, bytes: u64) -> bool {
-        let rest = |credit: u64| credit.checked_sub(bytes).filter(|rest| *rest >= FREE_BYTES_MIN);
+        let rest = |credit| credit_left(credit, bytes);
         self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()
+    }
+
+    /// Whether there is credit for `bytes`.
+    pub(super) fn has_credit(&self, bytes: u64) -> bool {
+        credit_left(self.credit.load(Ordering::Relaxed), bytes).is_some()
     }
 }
 

@@ -210,6 +210,21 @@ fn what_was_promised_fits_whatever_the_size_of_the_disk() {
 }
 
 #[test]
+fn room_is_at_hand_once_the_file_system_was_asked_and_until_the_disk_is_nearly_full() {
+    let disk = FaultDisk::without_blocks();
+    let journal = open(&disk);
+    assert!(!journal.has_room(1), "it was not asked yet");
+    journal.reserve(1, 0).unwrap();
+    let asked = disk.asked();
+    assert!(journal.has_room(1000) && !journal.has_room(u64::MAX));
+    journal.reserve(1000, 1).unwrap();
+    assert_eq!(disk.asked(), asked, "what is at hand asks nobody");
+    disk.set_capacity(0);
+    let late = open(&disk);
+    assert!(late.reserve(1, 0).is_err() && !late.has_room(1));
+}
+
+#[test]
 fn a_disk_that_has_room_again_is_no_longer_filled_with_zeros() {
     let disk = FaultDisk::without_blocks();
     let journal = open_with(&disk, JournalConfig { spare_segments_max: 0, ..config() });
