@@ -11,10 +11,13 @@ use crate::tree::Tree;
 const LAYERS: [&str; 5] = ["store", "runtime", "adapters", "pillarbox", "server"];
 
 /// Crates that see all the others and are used by tests and benches alone.
-const WORKSHOP: [&str; 5] = ["tests", ADAPTER_KIT, "fuzz", "benches", "xtask"];
+const WORKSHOP: [&str; 6] = ["tests", ADAPTER_KIT, SIMULATION, "fuzz", "benches", "xtask"];
 
 /// What the authors of adapters test with: of the layers it sees the first two only, so that the third can use it.
 const ADAPTER_KIT: &str = "tests/kit/adapter";
+
+/// What the simulation is made of: it sees the first two layers only, so that it is soon built with faults in them.
+const SIMULATION: &str = "tests/sim";
 
 /// What every folder in `adapters/src` holds. More files are an adapter's own affair.
 const ADAPTER_FILES: [&str; 5] = ["docs.md", "mod.rs", "send.rs", "settings.rs", "tests.rs"];
@@ -114,10 +117,13 @@ fn may_depend(from: &str, to: &str, kind: &str) -> bool {
     let layer = |folder: &str| LAYERS.iter().position(|layer| *layer == folder);
     match (layer(from), layer(to)) {
         (Some(from), Some(to)) => to < from,
-        (None, Some(to)) if from == ADAPTER_KIT => to < 2,
+        (None, Some(to)) if [ADAPTER_KIT, SIMULATION].contains(&from) => to < 2,
         (None, Some(_)) => from != "xtask",
         (Some(_), None) => ["tests", ADAPTER_KIT].contains(&to) && kind == "dev-dependencies",
-        (None, None) => to == "tests" && from != "xtask" || to == ADAPTER_KIT && from == "tests",
+        (None, None) if from == SIMULATION => false,
+        (None, None) => {
+            to == "tests" && from != "xtask" || [ADAPTER_KIT, SIMULATION].contains(&to) && from == "tests"
+        }
     }
 }
 
