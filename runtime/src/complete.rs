@@ -280,6 +280,9 @@ fn operation(core: &Core, item: &Item, now: Timestamp) -> Op {
     let failed = |fault: &Fault| Some(ticket.note(now, Some(fault.failure.clone())));
     match &item.act {
         Act::Delete => Op::Delete { lease, attempt: Some(ticket.note(now, None)) },
+        Act::Respond(_) if pillarbox_store::mutant::is("answer-left-out") => {
+            Op::Delete { lease, attempt: Some(ticket.note(now, None)) }
+        }
         Act::Respond(answer) => {
             Op::Respond { lease, answer: Box::new(answer.clone()), attempt: Some(ticket.note(now, None)) }
         }

@@ -17,6 +17,10 @@ const TERMINATE_MAX: Duration = Duration::from_secs(2);
 /// How long after the deadline what was cut off may take to notice it.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long after that deadline a destination may take to end a transaction. Shorter than [`GRACE`]: what it did not end
+/// then is left prepared, and settled when the route opens again.
+pub(crate) const LAST_CALL: Duration = Duration::from_millis(500);
+
 /// How a drain went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DrainReport {

@@ -40,7 +40,8 @@ impl Holder {
 
 /// Settles what the lane's destination holds prepared. Where that fails the lane backs off, and its trouble says why.
 pub(crate) async fn settle(lane: &Arc<Lane>) {
-    let Some(holder) = lane.holder() else { return lane.set_unsettled(false) };
+    let holder = lane.holder().filter(|_| !pillarbox_store::mutant::is("left-prepared-stays"));
+    let Some(holder) = holder else { return lane.set_unsettled(false) };
     let deadline = Instant::now() + lane.timeout();
     // Before the look, so that what is left behind meanwhile is looked at again.
     lane.set_unsettled(false);
@@ -111,7 +112,7 @@ async fn settle_all(lane: Arc<Lane>, holder: Arc<Holder>) -> Result<(), SendErro
 }
 
 async fn end(core: &Core, holder: &Holder, id: &TransactionId, is_decided: bool) -> Result<(), SendError> {
-    if !is_decided {
+    if !is_decided && !pillarbox_store::mutant::is("undecided-is-committed") {
         return holder.transactions.roll_back(id).await;
     }
     holder.transactions.commit(id).await?;

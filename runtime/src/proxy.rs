@@ -117,6 +117,11 @@ impl Proxy {
         TransactionId::new(self.core.box_id, self.core.ids.batch())
     }
 
+    /// Whether what is still being sent is cut off: messages that are dropped are given back, and no attempt is charged.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.core.is(Phase::Cut)
+    }
+
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.core.tasks
     }

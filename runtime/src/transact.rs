@@ -16,6 +16,7 @@ use pillarbox_store::{Error, ErrorKind, Op, Refusal};
 use crate::adapter::{CommitConfirm, ErrorClass, SendError, Transaction, TransactionId};
 use crate::complete::{Item, Settled, commit_all_or_none, conclude};
 use crate::core::Phase;
+use crate::drain::LAST_CALL;
 use crate::lane::{AbortOnDrop, Lane, panic_text};
 use crate::prepared::forget;
 use crate::proxy::ItemStatus;
@@ -132,13 +133,18 @@ impl Joined {
         self.ended(ROLLED_BACK);
     }
 
-    /// Calls into the transaction in a task of its own.
+    /// Calls into the transaction in a task of its own. What a drain cuts off has [`LAST_CALL`] to end, whatever the
+    /// route's timeout is: otherwise the adapter would not end in time.
     async fn call(
         &self,
         call: impl Future<Output = Result<(), SendError>> + Send + 'static,
     ) -> Result<(), SendError> {
-        let within = self.lane.timeout();
-        let mut task = self.lane.core().tasks.spawn(call);
+        let (within, core) = (self.lane.timeout(), self.lane.core());
+        let mut task = core.tasks.spawn(call);
+        let last_call = async {
+            core.reached(Phase::Cut).await;
+            tokio::time::sleep(LAST_CALL).await;
+        };
         let _ends_with_this_call = AbortOnDrop(task.abort_handle());
         tokio::select! {
             biased;
@@ -149,8 +155,13 @@ impl Joined {
             () = tokio::time::sleep(within) => {
                 Err(SendError::temporary(format!("no answer within {within:?}")))
             }
+            () = last_call => Err(cut_off()),
         }
     }
+}
+
+fn cut_off() -> SendError {
+    SendError::temporary("the runtime is shutting down")
 }
 
 impl Drop for Joined {
@@ -172,12 +183,16 @@ pub(crate) async fn transact(joined: Arc<Joined>, items: Vec<Item>) -> Result<()
     let prepared = tokio::select! {
         biased;
         prepared = preparing => prepared,
-        () = core.reached(Phase::Cut) => Err(SendError::temporary("the runtime is shutting down")),
+        () = core.reached(Phase::Cut) => Err(cut_off()),
     };
     if let Err(error) = prepared {
         joined.roll_back().await;
         reopen(&items);
         return Err(TransactError::NotPrepared(error));
+    }
+    if pillarbox_store::mutant::is("commit-before-decision") {
+        let transaction = Arc::clone(&joined.transaction);
+        let _early = joined.call(async move { transaction.commit().await }).await;
     }
     let is_kept = decide(&joined, &items).await?;
     let transaction = Arc::clone(&joined.transaction);
@@ -206,7 +221,8 @@ pub(crate) async fn transact(joined: Arc<Joined>, items: Vec<Item>) -> Result<()
 async fn decide(joined: &Joined, items: &[Item]) -> Result<bool, TransactError> {
     let core = joined.lane.core();
     let holder = joined.lane.holder();
-    let decision = holder.as_ref().map(|holder| Op::Decide {
+    let kept = holder.as_ref().filter(|_| !pillarbox_store::mutant::is("decision-not-kept"));
+    let decision = kept.map(|holder| Op::Decide {
         transaction: joined.transaction.id().number(),
         destination: holder.destination().to_owned(),
     });

@@ -8,7 +8,7 @@ use pillarbox_store::engine::Engine;
 use pillarbox_store::{Batch, DeliveryId, Message, MessageId, Op, PortName, Route, Store, Timestamp, Want};
 use rand::{Rng, RngCore};
 
-use crate::life::Life;
+use crate::life::{Life, deliveries};
 use crate::plan::pick;
 
 /// Within this everything has to have ended once faults are over: well above the longest wait of any plan.
@@ -305,7 +305,7 @@ impl Life {
 
     async fn is_something_left(&self) -> bool {
         let Some(process) = &self.process else { return false };
-        process.store.ports().iter().any(|port| port.counts.live() > 0)
+        self.world.holds_something() || process.store.ports().iter().any(|port| port.counts.live() > 0)
     }
 
     /// A few idle commits let the journal move what it still has to move.
@@ -319,9 +319,11 @@ impl Life {
         self.audit().await;
         let Some(process) = &self.process else { return };
         let disk = process.store.stats().disk;
+        let infos = deliveries(&process.store.inner).await.unwrap_or_default();
+        let answers: u64 = infos.iter().filter_map(|info| info.answer_len).sum();
         // Twice what lives, the slack of four segments, two spare ones of up to twice the size, the one being written
         // and the one being emptied.
-        let most = 2 * 400 * disk.records + (4 + 4 + 2) * 64 * 1024;
+        let most = 2 * (400 * disk.records + answers) + (4 + 4 + 2) * 64 * 1024;
         self.world.record(What::Size(disk.disk_bytes, most));
         // Messages, deliveries, attempts without a trace, fragments: nothing of what has ended may stay.
         let mut left_over = 0;

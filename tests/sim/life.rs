@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use pillarbox_runtime::Runtime;
 use pillarbox_sim::disk::{Cut, Fault, SimDisk};
-use pillarbox_sim::history::What;
+use pillarbox_sim::history::{What, body_hash};
 use pillarbox_store::engine::Engine as _;
 use pillarbox_store::engine::journal::{Journal, JournalConfig};
 use pillarbox_store::{
-    Batch, BoxConfig, Committing, DeliveryId, Error, Filter, IdSource, MessageBox, MessageId, Store,
+    Batch, BoxConfig, Committing, DeliveryId, DeliveryInfo, Error, Filter, IdSource, MessageBox, MessageId,
+    Store,
 };
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 
 use crate::plan::{Plan, pick};
 use crate::recorder::Recorder;
@@ -49,7 +50,7 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let world = World::new(seed, trace);
-        let plan = Plan::draw(&mut rand::rngs::StdRng::seed_from_u64(seed ^ 0x5EED));
+        let plan = Plan::draw(seed);
         if trace {
             println!("{plan:#?}");
         }
@@ -234,21 +235,29 @@ impl Life {
     }
 }
 
-/// Asks the box for everything.
-async fn audit(world: &World, store: &Recorder, traces_kept: bool) {
+/// Every delivery that the box knows.
+pub(crate) async fn deliveries(store: &MessageBox) -> Result<Vec<DeliveryInfo>, Error> {
     let mut found = Vec::new();
-    let mut after = None;
     loop {
-        let filter = Filter { after, limit: 1_000, ..Filter::default() };
-        let Ok(page) = store.inner.deliveries(&filter).await else { return };
-        after = page.last().map(|info| info.id);
+        let after = found.last().map(|info: &DeliveryInfo| info.id);
+        let page = store.deliveries(&Filter { after, limit: 1_000, ..Filter::default() }).await?;
         let is_last = page.len() < 1_000;
         found.extend(page);
         if is_last {
-            break;
+            return Ok(found);
         }
+    }
+}
+
+/// Asks the box for everything.
+async fn audit(world: &World, store: &Recorder, traces_kept: bool) {
+    let Ok(found) = deliveries(&store.inner).await else { return };
+    let mut answers = BTreeMap::new();
+    for info in found.iter().filter(|info| info.answer_len.is_some()) {
+        let Ok(answered) = store.inner.answer(info.id).await else { return };
+        answers.extend(answered.map(|answered| (info.id, body_hash(answered.answer.body()))));
     }
     let counts: BTreeMap<_, _> =
         store.inner.ports().into_iter().map(|port| (port.name, port.counts)).collect();
-    world.record(What::Audit { found, counts, traces_kept });
+    world.record(What::Audit { found, answers, counts, traces_kept });
 }

@@ -8,7 +8,7 @@ use pillarbox_store::mutant;
 use crate::run::{Outcome, run};
 
 /// Each mutant and what it does.
-pub(crate) const MUTANTS: [(&str, &str); 37] = [
+pub(crate) const MUTANTS: [(&str, &str); 42] = [
     ("early-acknowledge", "a batch is answered before it is flushed"),
     ("skipped-flush", "the journal says that it flushed and did not"),
     ("failed-flush-passes", "a flush that failed counts as one that did not"),
@@ -45,6 +45,11 @@ pub(crate) const MUTANTS: [(&str, &str); 37] = [
     ("one-attempt-more", "a route gets one attempt more than its policy says"),
     ("retry-after-ignored", "`Retry-After` is not obeyed"),
     ("in-flight-doubled", "a route takes twice what it may have in flight"),
+    ("commit-before-decision", "a destination commits before the box has recorded what was sent"),
+    ("decision-not-kept", "that a transaction is to be committed is not recorded"),
+    ("undecided-is-committed", "what was left prepared is committed, whatever the box says"),
+    ("left-prepared-stays", "what a destination holds prepared is never looked at"),
+    ("answer-left-out", "a delivery is done and its answer is not kept"),
     ("send-key-changes", "the send key differs from attempt to attempt"),
 ];
 

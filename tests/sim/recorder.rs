@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pillarbox_sim::history::{Answer, How, Said, To, What};
+use pillarbox_sim::history::{Answer, How, Said, To, What, body_hash};
 use pillarbox_store::{
     Answered, Batch, BodyWriter, BoxId, BoxStats, Committed, Decisions, DeliveryDetail, DeliveryId,
     DeliveryInfo, Error, ErrorKind, Filter, Lease, Leased, MessageBox, MessageId, MessageInfo, Op, OpResult,
@@ -32,8 +32,9 @@ impl Recorder {
                 body: self.world.body(message.id),
                 not_before: *not_before,
             },
-            Op::Delete { lease, attempt } | Op::Respond { lease, attempt, .. } => {
-                settle(lease, How::Delete, attempt.is_some())
+            Op::Delete { lease, attempt } => settle(lease, How::Delete, attempt.is_some()),
+            Op::Respond { lease, answer, attempt } => {
+                settle(lease, How::Respond(body_hash(answer.body())), attempt.is_some())
             }
             Op::Resubmit { lease, at, attempt, .. } => settle(lease, How::Resubmit(*at), attempt.is_some()),
             Op::MoveToBackup { lease, attempt } => settle(lease, How::Backup, attempt.is_some()),

@@ -3,7 +3,7 @@
 use crate::run::{Outcome, Total, run, run_many};
 
 /// Marks that the seeds of one test have to reach: each state, each fault.
-const MARKS: [&str; 42] = [
+const MARKS: [&str; 49] = [
     "batch: all or none",
     "batch: committed again",
     "box: stopped",
@@ -43,9 +43,16 @@ const MARKS: [&str; 42] = [
     "opening: torn tail",
     "refusal: not owned",
     "refusal: voided",
+    "reply: given",
+    "reply: none",
     "second completion: refused",
     "shutdown: an adapter hung",
     "shutdown: something was cut off",
+    "transaction: a commit went wrong",
+    "transaction: a rollback went wrong",
+    "transaction: left prepared and found",
+    "transaction: not listed",
+    "transaction: there is nothing of it",
 ];
 
 /// Seeds of one test. Two of them take both cores.

@@ -1,10 +1,11 @@
 //! What everything in one simulated life shares: chance, time, the history, and the marks of what was reached.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pillarbox_runtime::adapter::TransactionId;
 use pillarbox_sim::disk::SimDisk;
 use pillarbox_sim::history::{History, What};
 use pillarbox_store::{Clock, Lease, MessageId, Timestamp};
@@ -50,6 +51,8 @@ struct State {
     marks: Marks,
     bodies: BTreeMap<MessageId, u64>,
     leases: HashMap<Lease, u64>,
+    /// What destinations hold prepared, by their names.
+    held: BTreeMap<String, BTreeSet<TransactionId>>,
     disk: Option<SimDisk>,
     is_calm: bool,
     is_slow: bool,
@@ -72,6 +75,7 @@ impl World {
             marks: Marks::new(),
             bodies: BTreeMap::new(),
             leases: HashMap::new(),
+            held: BTreeMap::new(),
             disk: None,
             is_calm: false,
             is_slow: false,
@@ -159,6 +163,24 @@ impl World {
         let number = state.history.events().len() as u64 + 1;
         state.leases.insert(lease, number);
         number
+    }
+
+    /// A destination holds this prepared from now on.
+    pub(crate) fn hold(&self, holder: &str, id: &TransactionId) {
+        self.state().held.entry(holder.to_owned()).or_default().insert(id.clone());
+    }
+
+    /// It does so no longer. Whether it did.
+    pub(crate) fn let_go(&self, holder: &str, id: &TransactionId) -> bool {
+        self.state().held.get_mut(holder).is_some_and(|held| held.remove(id))
+    }
+
+    pub(crate) fn held(&self, holder: &str) -> Vec<TransactionId> {
+        self.state().held.get(holder).into_iter().flatten().cloned().collect()
+    }
+
+    pub(crate) fn holds_something(&self) -> bool {
+        self.state().held.values().any(|held| !held.is_empty())
     }
 
     /// Does something when the process dies.

@@ -24,15 +24,11 @@ pub(crate) fn run(args: &Args, workspace: &Workspace) -> Result<(), Error> {
     options.push(format!("--page={}", workspace.root().join("docs/adapters/README.md").display()));
     options.extend(args.claim.iter().map(|claim| format!("--claim={claim}")));
     options.extend(args.adapters.iter().cloned());
-    start(workspace, &options)
+    let words = ["run", "--quiet", "--locked", "-p", "pillarbox-tests", "--bin", "kit", "--"];
+    workspace.cargo(words.into_iter().chain(options.iter().map(String::as_str))).run()
 }
 
 /// What `cargo xtask test` has time for; the page stays as it is.
 pub(crate) fn run_short(workspace: &Workspace) -> Result<(), Error> {
-    start(workspace, &["--rounds=6".to_owned()])
-}
-
-fn start(workspace: &Workspace, options: &[String]) -> Result<(), Error> {
-    let words = ["run", "--quiet", "--locked", "-p", "pillarbox-tests", "--bin", "kit", "--"];
-    workspace.cargo(words.into_iter().chain(options.iter().map(String::as_str))).run()
+    workspace.built_with_tests("kit")?.args(["--rounds=6"]).run()
 }

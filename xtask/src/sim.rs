@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::workspace::{Run, Workspace};
 
 /// Seeds that each mutant gets, where nothing else is asked for.
-const MUTANT_SEEDS: u64 = 600;
+const MUTANT_SEEDS: u64 = 1_500;
 /// Seeds of a run, where nothing else is asked for.
 const SEEDS: u64 = 10_000;
 

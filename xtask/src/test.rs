@@ -121,11 +121,9 @@ fn run_examples(workspace: &Workspace) -> Result<(), Error> {
     if names.is_empty() {
         return Err(Error::new(format!("{} has no examples", folder.display())));
     }
-    let run = |package: &str, name: &str| {
-        workspace.cargo(["run", "--quiet", "--locked", "--package", package, "--example", name]).run()
-    };
-    names.iter().try_for_each(|name| run("pillarbox", name))?;
-    run("pillarbox-adapter-kit", "line")
+    // The last is the kit's.
+    let mut names = names.iter().map(String::as_str).chain(["line"]);
+    names.try_for_each(|name| workspace.built_with_tests(&format!("examples/{name}"))?.run())
 }
 
 /// As Cargo finds them: `NAME.rs`, and `NAME/main.rs`.

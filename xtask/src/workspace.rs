@@ -57,6 +57,13 @@ impl Workspace {
         Run { command, shown_env: String::new(), shown: None }
     }
 
+    /// A program of ours that Cargo builds along with the tests. Asked for by itself it would have the features that its own
+    /// package wants, and most of what it depends on would be compiled once more.
+    pub(crate) fn built_with_tests(&self, name: &str) -> Result<Run, Error> {
+        self.cargo(["test", "--workspace", "--no-run", "--quiet", "--locked"]).run()?;
+        Ok(self.program(&self.target.join("debug").join(name).to_string_lossy()))
+    }
+
     /// Cargo, at the root, with nothing left of the environment Cargo made for this program.
     pub(crate) fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Run {
         let mut command = Command::new("cargo");

@@ -72,7 +72,8 @@ impl fmt::Debug for TransactionId {
 /// nor a rollback came through for, because of a crash or because the destination was away, is settled later by
 /// [`PreparedTransactions`].
 ///
-/// Each call is bounded by the route's `timeout`; one that hangs or panics has failed.
+/// Each call is bounded by the route's `timeout`; one that hangs or panics has failed. Once the deadline of
+/// [`crate::Runtime::shutdown`] has passed, `prepare` is cut off, and `commit` and `roll_back` have half a second.
 #[async_trait]
 pub trait Transaction: fmt::Debug + Send + Sync + 'static {
     /// Its name, from [`crate::Proxy::new_transaction`].

@@ -98,14 +98,21 @@ impl<S: TransactionalSender> Transaction for OneBatch<S> {
 }
 
 /// Sends the messages in one transaction. Where that cannot be prepared, each in one of its own: a message that the
-/// destination refuses costs the others nothing.
+/// destination refuses costs the others nothing. What the runtime's end cut off is dropped, and so given back.
 async fn send<S: TransactionalSender>(sender: &Arc<S>, proxy: &Proxy, messages: Vec<Outgoing>) {
     let Some(error) = send_together(sender, proxy, &messages).await else { return };
+    if proxy.is_cut_off() {
+        return;
+    }
     if let [only] = messages.as_slice() {
         return fail(proxy, only.clone(), error).await;
     }
     for message in messages {
-        if let Some(error) = send_together(sender, proxy, std::slice::from_ref(&message)).await {
+        let error = send_together(sender, proxy, std::slice::from_ref(&message)).await;
+        if proxy.is_cut_off() {
+            return;
+        }
+        if let Some(error) = error {
             fail(proxy, message, error).await;
         }
     }

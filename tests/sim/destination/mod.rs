@@ -2,6 +2,7 @@
 
 mod batch;
 mod simple;
+mod transacted;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,10 +23,13 @@ pub(crate) enum Shape {
     BatchSender,
     Transmitter,
     Protocol,
+    TwoPhase,
+    Requester,
 }
 
 impl Shape {
-    pub(crate) const ALL: [Self; 5] =
+    /// Without transactions, and the whole protocol more often than the others.
+    pub(crate) const PLAIN: [Self; 5] =
         [Self::Sender, Self::BatchSender, Self::Transmitter, Self::Protocol, Self::Protocol];
 }
 
@@ -72,7 +76,7 @@ pub(crate) struct Destination {
 }
 
 /// The adapter of a route's destination.
-pub(crate) fn adapter(world: &World, _port: &PortName, _route: Route, plan: &RoutePlan) -> Adapter {
+pub(crate) fn adapter(world: &World, port: &PortName, route: Route, plan: &RoutePlan) -> Adapter {
     let destination = Destination {
         world: world.clone(),
         manners: plan.manners,
@@ -88,6 +92,11 @@ pub(crate) fn adapter(world: &World, _port: &PortName, _route: Route, plan: &Rou
         Shape::BatchSender => Adapter::batch_sender(simple::Many(destination)),
         Shape::Transmitter => Adapter::transmitter(simple::Each::new(destination)),
         Shape::Protocol => Adapter::batch_transmitter(batch::Protocol::new(destination)),
+        Shape::Requester => Adapter::requester(simple::Asked(destination)),
+        Shape::TwoPhase => {
+            let holder = format!("{port}/{route:?}");
+            Adapter::transactional(transacted::TwoPhase { destination, holder })
+        }
     }
 }
 
@@ -185,9 +194,7 @@ impl Destination {
                 Ok(())
             }
             Treat::Late => {
-                let share = self.world.draw(|random| random.random_range(0.9..1.4));
-                tokio::time::sleep(self.timeout.mul_f64(share)).await;
-                self.world.end_if_dead().await;
+                self.be_late().await;
                 self.arrives(message)
             }
             Treat::Fine | Treat::Twice => self.arrives(message),
@@ -208,6 +215,13 @@ impl Destination {
                 Err(self.fails(message, SendError::temporary("not now")))
             }
         }
+    }
+
+    /// Lets about the time of an attempt pass.
+    async fn be_late(&self) {
+        let share = self.world.draw(|random| random.random_range(0.9..1.4));
+        tokio::time::sleep(self.timeout.mul_f64(share)).await;
+        self.world.end_if_dead().await;
     }
 
     fn arrives(&self, message: &Outgoing) -> Result<(), SendError> {

@@ -5,12 +5,16 @@ use std::sync::OnceLock;
 use async_trait::async_trait;
 use pillarbox_runtime::Proxy;
 use pillarbox_runtime::adapter::{
-    BatchSender, Outgoing, SendError, Sender, Transmitted, Transmitter, Transport, TransportControl,
-    TransportInfo,
+    BatchSender, Outgoing, Requester, SendError, Sender, Transmitted, Transmitter, Transport,
+    TransportControl, TransportInfo,
 };
+use pillarbox_sim::history::{What, body_hash};
+use pillarbox_store::Answer;
+use rand::{Rng, RngCore};
 
-use super::{Destination, Treat, info};
+use super::{Destination, Treat, info, to};
 use crate::destination::batch::complete;
+use crate::plan::pick;
 
 /// A [`Sender`].
 #[derive(Debug)]
@@ -27,6 +31,38 @@ impl Sender for One {
     async fn send(&self, message: &Outgoing) -> Result<(), SendError> {
         let treat = self.0.draw();
         self.0.carry_out(message, treat).await
+    }
+
+    async fn close(&self) {
+        self.0.terminate().await;
+    }
+}
+
+/// A [`Requester`].
+#[derive(Debug)]
+pub(super) struct Asked(pub(super) Destination);
+
+impl Transport for Asked {
+    fn describe(&self) -> TransportInfo {
+        info(&self.0, "asked")
+    }
+}
+
+#[async_trait]
+impl Requester for Asked {
+    async fn request(&self, message: &Outgoing) -> Result<Option<Answer>, SendError> {
+        let treat = self.0.draw();
+        self.0.carry_out(message, treat).await?;
+        let body = self.0.world.draw(|random| {
+            let most = *pick(random, &[0, 10, 2_000, 30_000]);
+            let mut body = vec![0; random.random_range(0..=most)];
+            random.fill_bytes(&mut body);
+            (most > 0).then_some(body)
+        });
+        let (to, attempt) = (to(message), message.attempt());
+        self.0.world.record(What::Replied { to, attempt, answer: body.as_deref().map(body_hash) });
+        self.0.world.mark(if body.is_some() { "reply: given" } else { "reply: none" });
+        Ok(body.and_then(|body| Answer::new(body).ok()))
     }
 
     async fn close(&self) {

@@ -129,6 +129,19 @@ impl Checker {
         }
     }
 
+    /// What has ended with an answer has it still, and nothing has another one.
+    pub(super) fn check_answers(&mut self, found: &[DeliveryInfo], answers: &BTreeMap<DeliveryId, u64>) {
+        let differs = |row: &&Row| row.answer != answers.get(&row.delivery).copied();
+        let rows = found.iter().filter_map(|info| self.rows.get(&info.id));
+        let wrong: Vec<String> = rows
+            .filter(differs)
+            .map(|row| format!("the box has the answer {:?} to {row:?}", answers.get(&row.delivery)))
+            .collect();
+        for text in wrong {
+            self.broken(Invariant::I11, text);
+        }
+    }
+
     fn check_seen(&mut self) {
         let vanished: Vec<_> = self
             .messages

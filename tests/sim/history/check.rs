@@ -7,6 +7,7 @@ use std::time::Duration;
 use pillarbox_store::{BatchId, DeliveryId, MessageId, PortName, Refusal, Route, Timestamp};
 
 use super::rows::{Failed, Held, Row, State};
+use super::transacted::Prepared;
 use super::{Answer, Event, History, How, Invariant, PortLimits, RouteLimits, Said, To, Told, What};
 
 /// Where a history breaks an invariant.
@@ -96,6 +97,8 @@ pub(super) struct Checker {
     /// Batches of which nobody knows, in order.
     pub(super) doubts: Vec<Batch>,
     pub(super) traces_kept: bool,
+    /// What destinations hold prepared.
+    pub(super) prepared: Prepared,
     is_draining: bool,
     /// When the box last took nothing: outcomes then wait, one behind the other.
     last_refusal: Timestamp,
@@ -140,8 +143,19 @@ impl Checker {
                 let (attempt, body, in_doubt) = (*attempt, *body, *in_doubt);
                 self.seen(to, *route, Seen { attempt, send_key, body, in_doubt });
             }
+            What::Prepared { transaction, parts } => self.prepare(transaction, parts),
+            What::Committed(transaction) => self.committed(transaction),
+            What::RolledBack(transaction) => self.rolled_back(transaction),
             What::Told { to, attempt, told } => self.told(to, *attempt, *told),
-            What::Audit { found, counts, traces_kept } => self.audit(found, counts, *traces_kept),
+            What::Replied { to, attempt, answer } => {
+                if let Some(row) = self.places.get(to).and_then(|delivery| self.rows.get_mut(delivery)) {
+                    row.replies.push((*attempt, *answer));
+                }
+            }
+            What::Audit { found, answers, counts, traces_kept } => {
+                self.audit(found, counts, *traces_kept);
+                self.check_answers(found, answers);
+            }
             What::Crash { keeps_written, .. } => self.crash(*keeps_written),
             What::Opened(Ok(())) => self.is_draining = false,
             What::Opened(Err(why)) => {
@@ -149,7 +163,10 @@ impl Checker {
             }
             What::Drain => self.is_draining = true,
             What::Calm(bound) => self.calm = Some((self.now, *bound)),
-            What::Finished => self.finished(),
+            What::Finished => {
+                self.finished();
+                self.check_both_sides();
+            }
             What::Size(bytes, most) => {
                 if bytes > most {
                     self.broken(
@@ -199,6 +216,7 @@ impl Checker {
                     if !is_held || (*how == How::Backup && !can_move) {
                         continue;
                     }
+                    row.is_transacted |= how.is_sent() && self.is_prepared(&row);
                     row.settle(*how, *charged, self.now);
                 }
                 // What is ready in the box need not be so on its disk: to resume it may be refused, or change nothing.
@@ -447,18 +465,7 @@ impl Checker {
 
     fn seen(&mut self, to: &To, route: Route, seen: Seen<'_>) {
         let Seen { attempt, send_key, body, in_doubt } = seen;
-        let Some(message) = self.messages.get_mut(&to.message) else {
-            return self.broken(Invariant::I2, format!("{to:?} arrived and was never submitted"));
-        };
-        message.was_seen = true;
-        let (is_refused, expected) = (message.is_refused, message.body);
-        let is_addressed = message.ports.contains(&to.port);
-        if is_refused {
-            self.broken(Invariant::I2, format!("{to:?} arrived although its submission was refused"));
-        }
-        if body != expected || !is_addressed {
-            self.broken(Invariant::I1, format!("{to:?} arrived with another body or at another port"));
-        }
+        self.arrived(to, body);
         if self.send_keys.entry(send_key.to_owned()).or_insert_with(|| to.clone()) != to {
             self.broken(Invariant::I5, format!("{to:?} has another message's send key {send_key}"));
         }
@@ -488,6 +495,22 @@ impl Checker {
         let text = format!("{to:?} arrived by attempt {attempt}: {row:?}");
         for (invariant, why) in wrong {
             self.broken(invariant, format!("{why}: {text}"));
+        }
+    }
+
+    /// A destination has something of this message.
+    pub(super) fn arrived(&mut self, to: &To, body: u64) {
+        let Some(message) = self.messages.get_mut(&to.message) else {
+            return self.broken(Invariant::I2, format!("{to:?} arrived and was never submitted"));
+        };
+        message.was_seen = true;
+        let (is_refused, expected) = (message.is_refused, message.body);
+        let is_addressed = message.ports.contains(&to.port);
+        if is_refused {
+            self.broken(Invariant::I2, format!("{to:?} arrived although its submission was refused"));
+        }
+        if body != expected || !is_addressed {
+            self.broken(Invariant::I1, format!("{to:?} arrived with another body or at another port"));
         }
     }
 

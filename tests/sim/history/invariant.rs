@@ -81,8 +81,6 @@ impl Invariant {
     pub const fn not_yet(self) -> Option<&'static str> {
         match self {
             Self::I6 => Some("there are no ordering keys yet"),
-            Self::I11 => Some("there are no replies yet"),
-            Self::I12 => Some("the simulation has no transacted sends yet"),
             Self::I15 => Some("there is no audit chain yet"),
             _ => None,
         }

@@ -12,6 +12,7 @@ mod rows;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod transacted;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -131,6 +132,17 @@ pub struct To {
     pub port: PortName,
 }
 
+/// A message in a destination's transaction.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Which, and where.
+    pub to: To,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// The hash of the body that arrived.
+    pub body: u64,
+}
+
 /// What somebody asked the box for.
 #[derive(Debug, Clone)]
 pub enum Said {
@@ -171,12 +183,22 @@ pub enum Said {
 pub enum How {
     /// It was sent.
     Delete,
+    /// It was sent and answered; the hash of the answer's body.
+    Respond(u64),
     /// Again on this route, not before a time.
     Resubmit(Timestamp),
     /// By the backup route.
     Backup,
     /// Park it.
     Suspend,
+}
+
+impl How {
+    /// Whether it says that the destination has it.
+    #[must_use]
+    pub const fn is_sent(self) -> bool {
+        matches!(self, Self::Delete | Self::Respond(_))
+    }
 }
 
 /// What a box answered to a batch.
@@ -270,10 +292,32 @@ pub enum What {
         /// What.
         told: Told,
     },
+    /// A destination holds a transaction prepared: durable, and seen by nobody yet.
+    Prepared {
+        /// Its name.
+        transaction: String,
+        /// What is in it.
+        parts: Vec<Part>,
+    },
+    /// A destination has committed what it held prepared under this name.
+    Committed(String),
+    /// A destination has rolled back what it held prepared under this name.
+    RolledBack(String),
+    /// What a destination answered to a message, where it answers; the hash of the answer's body.
+    Replied {
+        /// To which.
+        to: To,
+        /// The attempt's number.
+        attempt: u32,
+        /// What.
+        answer: Option<u64>,
+    },
     /// The box was asked and told of every delivery that it knows.
     Audit {
         /// What it told.
         found: Vec<DeliveryInfo>,
+        /// The hashes of the answers that it keeps.
+        answers: BTreeMap<DeliveryId, u64>,
         /// How many of each port's are in each state.
         counts: BTreeMap<PortName, Counts>,
         /// No trace of an ended delivery can have been forgotten yet.

@@ -71,6 +71,14 @@ pub(super) struct Row {
     /// An attempt was given up without being counted: what is heard of this attempt's number may come from it.
     pub(super) is_shared: bool,
     pub(super) send_keys: [Option<String>; 2],
+    /// It was recorded as sent by a transaction of the destination.
+    pub(super) is_transacted: bool,
+    /// How often the destination committed it.
+    pub(super) committed: u32,
+    /// What the destination answered to which attempt.
+    pub(super) replies: Vec<(u32, Option<u64>)>,
+    /// The answer that was recorded with its end.
+    pub(super) answer: Option<u64>,
     /// The box need not know it any more.
     pub(super) is_forgotten: bool,
 }
@@ -98,6 +106,10 @@ impl Row {
             is_cut_off: false,
             is_shared: false,
             send_keys: [None, None],
+            is_transacted: false,
+            committed: 0,
+            replies: Vec::new(),
+            answer: None,
             is_forgotten: false,
         }
     }
@@ -119,6 +131,10 @@ impl Row {
         }
         match how {
             How::Delete => self.state = State::Done,
+            How::Respond(answer) => {
+                self.state = State::Done;
+                self.answer = Some(answer);
+            }
             How::Resubmit(due) if due > now => self.state = State::Waiting { due, first: false },
             How::Resubmit(_) => self.state = State::Ready,
             How::Backup => {

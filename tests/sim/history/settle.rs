@@ -24,17 +24,19 @@ impl Checker {
             let text = format!("lease {lease} of {:?} was over and settled {how:?}: {row:?}", row.to);
             return self.broken(Invariant::I13, text);
         }
+        let is_prepared = self.is_prepared(row);
         let has_backup = self.ports.get(&row.to.port).is_some_and(|limits| limits.backup.is_some());
         if let Some(limits) = self.limits(&row.to.port, row.route) {
-            let decision = Decision { row, how, charged, limits, has_backup, now, draining };
+            let decision = Decision { row, how, charged, limits, has_backup, is_prepared, now, draining };
             let (wrong, text) = (decision.wrong(), format!("{how:?} of {row:?}"));
             for (invariant, why) in wrong {
                 self.broken(invariant, format!("{why}: {text}"));
             }
         }
         if let Some(row) = self.holder_of(lease) {
+            row.is_transacted |= how.is_sent() && is_prepared;
             // What the engine gave up on may have been sent all the same.
-            row.in_doubt |= how != How::Delete;
+            row.in_doubt |= !how.is_sent();
             row.settle(how, charged, now);
         }
     }
@@ -46,6 +48,8 @@ struct Decision<'a> {
     charged: bool,
     limits: RouteLimits,
     has_backup: bool,
+    /// The destination holds it prepared.
+    is_prepared: bool,
     now: Timestamp,
     draining: bool,
 }
@@ -56,12 +60,18 @@ impl Decision<'_> {
         let attempt = row.attempts + 1;
         let asked = row.asked == Some(attempt);
         let mut wrong = Vec::new();
-        if how == How::Delete {
-            if row.sent != Some(attempt) {
+        if how.is_sent() {
+            if row.sent != Some(attempt) && !self.is_prepared {
                 wrong.push((Invariant::I1, "it was ended as sent and no adapter had said so"));
             }
             if !charged {
                 wrong.push((Invariant::I4, "the attempt that sent it was not counted"));
+            }
+            let mut replies = row.replies.iter().filter(|(of, _)| *of == attempt).map(|(_, answer)| *answer);
+            let recorded = if let How::Respond(answer) = how { Some(answer) } else { None };
+            if replies.clone().next().map_or(recorded.is_some(), |_| replies.all(|answer| answer != recorded))
+            {
+                wrong.push((Invariant::I11, "it was ended with another answer than the destination's"));
             }
             return wrong;
         }
@@ -129,7 +139,7 @@ impl Decision<'_> {
                 let further = !spent || (row.route == Route::Primary && self.has_backup);
                 wrong.extend(fault(further && !permanent, "it is parked with attempts left"));
             }
-            How::Delete => {}
+            How::Delete | How::Respond(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use pillarbox_store::{Batch, DeliveryId, DeliveryState, Route, Store};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::super::kit::{Bench, Scripted, body, info, name, seconds, settle, steady};
 use super::super::watched::WatchedBox;
@@ -33,6 +34,8 @@ struct Fails {
     is_permanent: bool,
     /// The next commit waits for this.
     hold_commit: Option<Arc<Notify>>,
+    /// These calls never return.
+    hang: &'static [&'static str],
 }
 
 /// A destination that keeps what is prepared, and tells.
@@ -45,6 +48,14 @@ struct Holding {
 impl Holding {
     fn fails(&self) -> MutexGuard<'_, Fails> {
         self.fails.lock().unwrap()
+    }
+
+    /// A step that the destination may never answer.
+    async fn step(&self, what: &'static str) {
+        self.world.step(what).await;
+        if self.fails().hang.contains(&what) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn fail(&self, what: fn(&mut Fails) -> &mut usize, text: &str) -> Result<(), SendError> {
@@ -68,13 +79,13 @@ impl Transport for Holding {
 #[async_trait]
 impl TransactionalSender for Holding {
     async fn prepare(&self, transaction: &TransactionId, messages: &[Outgoing]) -> Result<(), SendError> {
-        self.world.step("prepare").await;
+        self.step("prepare").await;
         self.world.hold(transaction.as_str(), messages.iter().map(body).collect());
         self.fail(|fails| &mut fails.prepare, "the answer was lost")
     }
 
     async fn commit(&self, transaction: &TransactionId) -> Result<(), SendError> {
-        self.world.step("commit").await;
+        self.step("commit").await;
         let held = self.fails().hold_commit.take();
         if let Some(held) = held {
             held.notified().await;
@@ -86,7 +97,7 @@ impl TransactionalSender for Holding {
     }
 
     async fn roll_back(&self, transaction: &TransactionId) -> Result<(), SendError> {
-        self.world.step("roll back").await;
+        self.step("roll back").await;
         self.fail(|fails| &mut fails.roll_back, "no roll back")?;
         self.world.let_go(transaction.as_str(), false);
         Ok(())
@@ -266,6 +277,65 @@ async fn what_this_process_works_on_is_left_alone() {
     assert_eq!((ours(&adapter.world), decisions(&bench.store)), (0, 0));
     assert_eq!(adapter.world.wire(), ["b", "a"]);
     assert_eq!(attempts(&bench, &ids), [1]);
+}
+
+/// A drain of five seconds with a destination that answers none of these calls any more.
+async fn drained(hang: &'static [&'static str]) -> (Holding, Bench, Vec<DeliveryId>) {
+    let adapter = Holding::default();
+    let bench = bench(&adapter, &["p"]).await;
+    bench.submit_many("p", &["first"]).await;
+    settle().await;
+    adapter.fails().hang = hang;
+    let ids = bench.submit_many("p", &["a", "b", "c"]).await;
+    settle().await;
+    let begun = Instant::now();
+    let report = bench.runtime.shutdown(Duration::from_secs(5)).await;
+    assert_eq!((&report.hung, report.released), (&Vec::new(), if hang == ["commit"] { 0 } else { 3 }));
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert_eq!(bench.runtime.tasks().running(), 0);
+    (adapter, bench, ids)
+}
+
+/// What the route's next life makes of what this one left.
+async fn next_life(adapter: Holding, bench: Bench) -> (Holding, Bench) {
+    adapter.fails().hang = &[];
+    let (store, clock, ids) = (bench.store.clone(), bench.clock.clone(), bench.ids.clone());
+    drop(bench);
+    let port = Port::new(name("p"), RouteConfig::new(Adapter::transactional(adapter.clone())));
+    let runtime = Arc::new(Bench::run(&store, &clock, &ids, [port]).await);
+    seconds(1).await;
+    (adapter, Bench { store, clock, ids, runtime })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_no_roll_back_that_is_not_answered() {
+    let (adapter, bench, ids) = drained(&["prepare", "roll back"]).await;
+    assert_eq!((adapter.calls("prepare"), adapter.calls("roll back")), (2, 1), "once, not once a message");
+    assert_eq!(attempts(&bench, &ids), [0, 0, 0], "what was cut off is not charged");
+    let (adapter, bench) = next_life(adapter, bench).await;
+    assert_eq!(adapter.world.wire(), ["first", "a", "b", "c"]);
+    assert_eq!((ours(&adapter.world), decisions(&bench.store), attempts(&bench, &ids)), (0, 0, vec![1; 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_no_commit_that_is_not_answered() {
+    let (adapter, bench, ids) = drained(&["commit"]).await;
+    assert_eq!(
+        (ours(&adapter.world), decisions(&bench.store), bench.state(ids[0])),
+        (1, 1, DeliveryState::Done)
+    );
+    let (adapter, bench) = next_life(adapter, bench).await;
+    assert_eq!(adapter.world.wire(), ["first", "a", "b", "c"]);
+    assert_eq!((ours(&adapter.world), decisions(&bench.store), attempts(&bench, &ids)), (0, 0, vec![1; 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_rolls_back_what_it_cuts_off() {
+    let (adapter, bench, ids) = drained(&["prepare"]).await;
+    assert_eq!(
+        (adapter.calls("roll back"), ours(&adapter.world), attempts(&bench, &ids)),
+        (1, 0, vec![0; 3])
+    );
 }
 
 /// A port whose destination was away at first, so that the test is there before the first look.

@@ -44,9 +44,17 @@ pub(super) async fn crash_of_the_destination(bench: &mut Bench<'_>) -> Outcome {
     bench.judge(&sent).await
 }
 
-/// It ends when it is told to, also in the middle of a send, and what it was sending is sent by the next one.
+/// It ends when it is told to, also in the middle of a send, and what it was sending is sent by the next one: whether there
+/// are connections left that are of use to that, or one more has to be made.
 pub(super) async fn stop(bench: &mut Bench<'_>) -> Outcome {
-    let idle = bench.bodies(2, BODY);
+    for idle in [1, 2] {
+        stop_after(bench, idle).await?;
+    }
+    Ok(())
+}
+
+async fn stop_after(bench: &mut Bench<'_>, idle: usize) -> Outcome {
+    let idle = bench.bodies(idle, BODY);
     let life = bench.open(&Drive { first: idle.clone(), ..Drive::default() }).await?;
     let mut sent = life.all(&idle).await?;
     let mut delivery = None;
