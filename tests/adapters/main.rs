@@ -122,16 +122,19 @@ async fn check_all(subjects: &[Box<dyn Subject>], args: &Args) -> Vec<Report> {
     for subject in subjects {
         first.push(if alone.is_empty() { None } else { Some(tell(subject.as_ref(), &effort(&alone)).await) });
     }
-    let checking = subjects.iter().zip(first).map(async |(subject, first)| {
+    let checking = subjects.iter().zip(first).enumerate().map(async |(place, (subject, first))| {
         if together.is_empty() {
-            return first;
+            return (place, first);
         }
         let mut report = tell(subject.as_ref(), &effort(&together)).await;
         report.claims.splice(0..0, first.into_iter().flat_map(|first| first.claims));
-        Some(report)
+        (place, Some(report))
     });
-    let reports = futures_util::stream::iter(checking).buffered(args.together.max(1));
-    reports.filter_map(std::future::ready).collect().await
+    // As they end: one that takes long holds up nobody.
+    let checking = futures_util::stream::iter(checking).buffer_unordered(args.together.max(1));
+    let mut reports: Vec<(usize, Option<Report>)> = checking.collect().await;
+    reports.sort_by_key(|(place, _)| *place);
+    reports.into_iter().filter_map(|(_, report)| report).collect()
 }
 
 /// Checks a subject and tells of each claim.

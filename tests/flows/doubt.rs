@@ -5,7 +5,7 @@ use pillarbox_tests::destination::Destination;
 use pillarbox_tests::server::{Place, Server};
 use serde_json::Value;
 
-use crate::orders;
+use crate::{BASE, orders, place, port};
 
 /// Sends a message to a destination that takes it and does not answer, and kills the server. The message's id and its
 /// delivery's number.
@@ -108,6 +108,37 @@ async fn what_is_in_doubt_is_sent_again_under_its_key_by_default() {
     server.client.wait_state(number, "done").await;
     assert_arrived(&destination, &message, 2);
     server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_out_with_something_in_doubt_is_warned_about_and_keeps_it() {
+    let destination = Destination::up();
+    let config = format!("{BASE}{}", port("orders", &destination.url("/in"), ""));
+    let place = place(&config);
+    let (message, number) = killed_while_sending(&place, &destination).await;
+
+    place.configure(BASE);
+    let before = place.log().len();
+    let server = place.serve().await;
+    let list = listed(&place, &["--server", &server.base]).await;
+    assert_eq!((list.len(), &list[0]["delivery_id"]), (1, &number.into()), "{list:?}");
+    server.end().await;
+    let log = place.log().split_off(before);
+    let warned = log.lines().find(|line| line.contains("are in doubt")).expect("a line about it");
+    assert!(
+        warned.contains("WARN") && warned.contains("orders") && warned.contains("pillarbox indoubt ls"),
+        "{warned}"
+    );
+    assert_arrived(&destination, &message, 1);
+
+    place.configure(&config);
+    let before = place.log().len();
+    let server = place.serve().await;
+    server.client.wait_state(number, "done").await;
+    assert_arrived(&destination, &message, 2);
+    server.end().await;
+    let log = place.log().split_off(before);
+    assert!(!log.contains("not configured"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

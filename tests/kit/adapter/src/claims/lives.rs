@@ -1,15 +1,16 @@
 //! What is claimed of lives that end: the destination's, the adapter's, our own.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pillarbox_runtime::adapter::{DoubleSafety, Reconciled};
+use pillarbox_store::DeliveryId;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::{ensure, spread};
 use crate::Held;
-use crate::bench::{Bench, Drive, Fail, Outcome, Sent, open_box};
+use crate::bench::{Bench, Drive, Fail, Life, Outcome, Sent, open_box};
 use crate::proxy::{Fault, Passed, Way};
 use crate::spy::Spy;
 
@@ -123,52 +124,70 @@ fn at_step(fail: Fail, dies_at: u64) -> Fail {
 /// A life that ends early, another one that ends early, and one that goes on to the end. Tells whether the first was long
 /// enough to be cut off.
 async fn lives(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>) -> Outcome<bool> {
+    let left = first_life(bench, dies_at, fault).await?;
+    let between = dies_at.map_or(2, |step| step % 5);
+    let second = bench.open(&Drive { dies_at: Some(between), ..left.drive() }).await?;
+    second.died_or_all(&left.deliveries).await?;
+    second.crash().await?;
+    let last = bench.open(&left.drive()).await?;
+    let sent = left.all(&last).await?;
+    for one in &sent {
+        ensure(one.is_done(), || format!("a crash suspends: {:?}", one.detail.info.reason))?;
+    }
+    bench.judge(&sent).await?;
+    last.finish().await?;
+    Ok(left.died)
+}
+
+/// What a life leaves behind.
+struct Left {
+    folder: TempDir,
+    bodies: Vec<Bytes>,
+    deliveries: Vec<DeliveryId>,
+    /// It was cut off.
+    died: bool,
+}
+
+impl Left {
+    /// A next life over the same box.
+    fn drive(&self) -> Drive {
+        Drive { folder: Some(self.folder.path().to_owned()), ..Drive::default() }
+    }
+
+    /// Every delivery, once it has ended.
+    async fn all(&self, life: &Life) -> Outcome<Vec<Sent>> {
+        let mut sent = Vec::new();
+        for (delivery, body) in self.deliveries.iter().zip(&self.bodies) {
+            sent.push(Sent { body: body.clone(), detail: life.end(*delivery).await? });
+        }
+        Ok(sent)
+    }
+}
+
+/// Lives until it dies at this step, is cut off at this part of an exchange, or everything is done.
+async fn first_life(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>) -> Outcome<Left> {
     let folder = tempfile::tempdir()?;
-    let first = bench.bodies(TOGETHER, BODY);
+    let bodies = bench.bodies(TOGETHER, BODY);
     let drive =
-        Drive { folder: Some(folder.path().to_owned()), dies_at, first: first.clone(), ..Drive::default() };
+        Drive { folder: Some(folder.path().to_owned()), dies_at, first: bodies.clone(), ..Drive::default() };
     if let (Some(fault), Some(proxy)) = (fault, &bench.proxy) {
         proxy.set(fault);
         proxy.throw_out();
     }
-    let (deliveries, died) = first_life(bench, &drive, &first).await?;
-    bench.calm();
-    let between = dies_at.map_or(2, |step| step % 5);
-    let drive = Drive { dies_at: Some(between), first: Vec::new(), ..drive };
-    let second = bench.open(&drive).await?;
-    second.died_or_all(&deliveries).await?;
-    second.crash().await?;
-    let last = bench.open(&Drive { dies_at: None, ..drive }).await?;
-    let mut sent = Vec::new();
-    for (delivery, body) in deliveries.into_iter().zip(first) {
-        let one = Sent { body, detail: last.end(delivery).await? };
-        ensure(one.is_done(), || format!("a crash suspends: {:?}", one.detail.info.reason))?;
-        sent.push(one);
-    }
-    bench.judge(&sent).await?;
-    last.finish().await?;
-    Ok(died)
-}
-
-/// Lives until it dies or everything is done.
-async fn first_life(
-    bench: &mut Bench<'_>,
-    drive: &Drive,
-    bodies: &[Bytes],
-) -> Outcome<(Vec<pillarbox_store::DeliveryId>, bool)> {
-    let life = bench.open(drive).await?;
+    let life = bench.open(&drive).await?;
     let deliveries = life.first.clone();
     let died = match &bench.proxy {
-        Some(proxy) if drive.dies_at.is_none() => tokio::select! {
+        Some(proxy) if dies_at.is_none() => tokio::select! {
             biased;
             () = proxy.struck() => true,
-            all = life.all(bodies) => all.map(|_all| false)?,
+            all = life.all(&bodies) => all.map(|_all| false)?,
         },
         _ => life.died_or_all(&deliveries).await?,
     };
     bench.learn(&life);
     life.crash().await?;
-    Ok((deliveries, died))
+    bench.calm();
+    Ok(Left { folder, bodies, deliveries, died })
 }
 
 /// Asked what became of a message in doubt, it does not say that one landed that is not there, nor that one did not that is,
@@ -203,22 +222,10 @@ pub(super) async fn reconciles(bench: &mut Bench<'_>) -> Outcome {
 /// A life that ends early, and one that asks about what was on its way. Tells whether the first was long enough to be cut
 /// off, and whether something was said to have landed.
 async fn asked(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>) -> Outcome<(bool, bool)> {
-    let folder = tempfile::tempdir()?;
-    let first = bench.bodies(TOGETHER, BODY);
-    let drive =
-        Drive { folder: Some(folder.path().to_owned()), dies_at, first: first.clone(), ..Drive::default() };
-    if let (Some(fault), Some(proxy)) = (fault, &bench.proxy) {
-        proxy.set(fault);
-        proxy.throw_out();
-    }
-    let (deliveries, died) = first_life(bench, &drive, &first).await?;
-    bench.calm();
+    let left = first_life(bench, dies_at, fault).await?;
     let before = bench.destination.held().await;
-    let next = bench.open(&Drive { dies_at: None, first: Vec::new(), ..drive }).await?;
-    let mut sent = Vec::new();
-    for (delivery, body) in deliveries.into_iter().zip(first) {
-        sent.push(Sent { body, detail: next.end(delivery).await? });
-    }
+    let next = bench.open(&left.drive()).await?;
+    let sent = left.all(&next).await?;
     // Something that was still on its way may have come after the first look: what counts then is the last one.
     let after = bench.destination.held().await;
     let told = next.spy.notes().told;
@@ -233,7 +240,7 @@ async fn asked(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>
     }
     bench.judge(&sent).await?;
     next.finish().await?;
-    Ok((died, told.iter().any(|(_, told)| *told == Reconciled::Landed)))
+    Ok((left.died, told.iter().any(|(_, told)| *told == Reconciled::Landed)))
 }
 
 /// A batch is there as a whole or not at all, whatever step a crash of ours comes at, and with every part of an exchange on
@@ -266,56 +273,34 @@ pub(super) async fn all_or_none(bench: &mut Bench<'_>) -> Outcome {
     Ok(())
 }
 
-/// A life that ends early, and what it leaves behind. Tells whether it was long enough to be cut off.
+/// A life that ends early, and a next one that settles what it left behind, looks at it, and sends the rest. Tells whether
+/// the first was long enough to be cut off.
 async fn whole(bench: &mut Bench<'_>, dies_at: Option<u64>, fault: Option<Fault>) -> Outcome<bool> {
-    let folder = tempfile::tempdir()?;
-    let first = bench.bodies(TOGETHER, BODY);
-    let drive =
-        Drive { folder: Some(folder.path().to_owned()), dies_at, first: first.clone(), ..Drive::default() };
-    if let (Some(fault), Some(proxy)) = (fault, &bench.proxy) {
-        proxy.set(fault);
-        proxy.throw_out();
-    }
-    let (deliveries, died) = first_life(bench, &drive, &first).await?;
-    bench.calm();
-    settled(bench, folder.path(), &first, &deliveries).await?;
-    Ok(died)
-}
-
-/// Has what the first life left behind settled, looks at it, and sends the rest.
-async fn settled(
-    bench: &mut Bench<'_>,
-    folder: &Path,
-    first: &[Bytes],
-    deliveries: &[pillarbox_store::DeliveryId],
-) -> Outcome {
+    let left = first_life(bench, dies_at, fault).await?;
     let spy = Spy::new();
     spy.let_begin(false);
-    let store = open_box(Some(folder)).await?;
-    let drive = Drive { folder: Some(folder.to_owned()), ..Drive::default() };
-    let life = bench.run_seen(std::sync::Arc::clone(&store), &drive, std::sync::Arc::clone(&spy)).await?;
+    let store = open_box(Some(left.folder.path())).await?;
+    let (kept, seen) = (std::sync::Arc::clone(&store), std::sync::Arc::clone(&spy));
+    let life = bench.run_seen(kept, &left.drive(), seen).await?;
     let mut open = 0;
-    for delivery in deliveries {
+    for delivery in &left.deliveries {
         let known = store.delivery(*delivery).await?.ok_or("the box forgot a delivery")?;
         open += usize::from(!known.info.state.is_settled());
     }
-    ensure(open == 0 || open == first.len(), || format!("{open} of a batch are open after a crash"))?;
+    ensure(open == 0 || open == left.bodies.len(), || format!("{open} of a batch are open after a crash"))?;
     if open > 0 {
         // What was left is settled before anything is sent.
         spy.comes_to_begin().await;
         let held = bench.destination.held().await;
-        let there = first.iter().filter(|body| held.iter().any(|one| one.body == **body)).count();
+        let there = left.bodies.iter().filter(|body| held.iter().any(|one| one.body == **body)).count();
         // Where the box does not decide, all of it may be there without the box knowing.
         let decided_here = bench.record().double_safety == DoubleSafety::TwoPhase;
-        ensure(there == 0 || (there == first.len() && !decided_here), || {
+        ensure(there == 0 || (there == left.bodies.len() && !decided_here), || {
             format!("of an undecided batch {there} messages are there after a crash")
         })?;
     }
     spy.let_begin(true);
-    let mut sent = Vec::new();
-    for (delivery, body) in deliveries.iter().zip(first) {
-        sent.push(Sent { body: body.clone(), detail: life.end(*delivery).await? });
-    }
-    bench.judge(&sent).await?;
-    life.finish().await
+    bench.judge(&left.all(&life).await?).await?;
+    life.finish().await?;
+    Ok(left.died)
 }
