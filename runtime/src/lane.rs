@@ -18,7 +18,7 @@ use crate::port::{AdapterSource, LaneName, RouteConfig, RouteStatus};
 use crate::prepared::{Holder, settle_until_done};
 
 /// How much longer a lease lasts than an attempt may take, so that the engine's own timeout is settled first.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
+pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
 /// How long a lane waits after its adapter could not be opened or would take no batch.
 const BACK_OFF: RetryPolicy = RetryPolicy {

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use pillarbox_store::{AttemptNote, Failure, Leased, Route, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tracing::Span;
 
-use crate::lane::Lane;
+use crate::lane::{LEASE_MARGIN, Lane};
 
 /// Nobody has said yet how it ended.
 const OPEN: u8 = 0;
@@ -107,6 +108,11 @@ impl Ticket {
     pub(crate) fn retries_left(&self) -> u32 {
         let made = self.leased.attempts_on_route.saturating_add(1);
         self.lane.retry().attempts.saturating_sub(made)
+    }
+
+    /// How much of the attempt's time is left, by the lease: what is begun with it is settled before that ends.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.leased.ends.since(self.lane.core().clock.steady()).saturating_sub(LEASE_MARGIN)
     }
 
     pub(crate) fn send_key(&self) -> &str {

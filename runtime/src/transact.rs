@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use pillarbox_store::{Error, ErrorKind, Op, Refusal};
 
@@ -17,7 +18,7 @@ use crate::adapter::{CommitConfirm, ErrorClass, SendError, Transaction, Transact
 use crate::complete::{Item, Settled, commit_all_or_none, conclude};
 use crate::core::Phase;
 use crate::drain::LAST_CALL;
-use crate::lane::{AbortOnDrop, Lane, panic_text};
+use crate::lane::{AbortOnDrop, LEASE_MARGIN, Lane, panic_text};
 use crate::prepared::forget;
 use crate::proxy::ItemStatus;
 
@@ -52,6 +53,10 @@ pub enum TransactError {
     #[error("the runtime has stopped")]
     Stopped,
 }
+
+/// How long a rollback may take, where the route's timeout is not shorter: the leases have to last until the attempt's
+/// failure is recorded after it. What is not rolled back by then is left prepared and settled later.
+const ROLL_BACK: Duration = Duration::from_secs(LEASE_MARGIN.as_secs() / 2);
 
 /// Nobody has ended it.
 const OPEN: u8 = 0;
@@ -124,7 +129,8 @@ impl Joined {
 
     async fn roll_back(&self) {
         let transaction = Arc::clone(&self.transaction);
-        if let Err(error) = self.call(async move { transaction.roll_back().await }).await {
+        let within = self.lane.timeout().min(ROLL_BACK);
+        if let Err(error) = self.call(within, within, async move { transaction.roll_back().await }).await {
             let error = error.to_failure().text();
             tracing::error!(transaction = %self.transaction.id(), error, "could not be rolled back");
             self.ended(ROLLED_BACK);
@@ -133,13 +139,15 @@ impl Joined {
         self.ended(ROLLED_BACK);
     }
 
-    /// Calls into the transaction in a task of its own. What a drain cuts off has [`LAST_CALL`] to end, whatever the
-    /// route's timeout is: otherwise the adapter would not end in time.
+    /// Calls into the transaction in a task of its own, which of its time `within` has so much `left`. What a drain cuts off
+    /// has [`LAST_CALL`] to end, however much that is: otherwise the adapter would not end in time.
     async fn call(
         &self,
+        within: Duration,
+        left: Duration,
         call: impl Future<Output = Result<(), SendError>> + Send + 'static,
     ) -> Result<(), SendError> {
-        let (within, core) = (self.lane.timeout(), self.lane.core());
+        let core = self.lane.core();
         let mut task = core.tasks.spawn(call);
         let last_call = async {
             core.reached(Phase::Cut).await;
@@ -152,7 +160,7 @@ impl Joined {
                 Ok(payload) => SendError::temporary(panic_text(payload.as_ref())),
                 Err(_aborted) => SendError::temporary("the runtime has stopped"),
             })),
-            () = tokio::time::sleep(within) => {
+            () = tokio::time::sleep(left) => {
                 Err(SendError::temporary(format!("no answer within {within:?}")))
             }
             () = last_call => Err(cut_off()),
@@ -179,7 +187,9 @@ pub(crate) async fn transact(joined: Arc<Joined>, items: Vec<Item>) -> Result<()
         return Err(TransactError::Ended);
     }
     let transaction = Arc::clone(&joined.transaction);
-    let preparing = joined.call(async move { transaction.prepare().await });
+    let within = joined.lane.timeout();
+    let left = items.iter().map(|item| item.ticket.time_left()).min().unwrap_or_default();
+    let preparing = joined.call(within, left, async move { transaction.prepare().await });
     let prepared = tokio::select! {
         biased;
         prepared = preparing => prepared,
@@ -192,11 +202,11 @@ pub(crate) async fn transact(joined: Arc<Joined>, items: Vec<Item>) -> Result<()
     }
     if pillarbox_store::mutant::is("commit-before-decision") {
         let transaction = Arc::clone(&joined.transaction);
-        let _early = joined.call(async move { transaction.commit().await }).await;
+        let _early = joined.call(within, left, async move { transaction.commit().await }).await;
     }
     let is_kept = decide(&joined, &items).await?;
     let transaction = Arc::clone(&joined.transaction);
-    match joined.call(async move { transaction.commit().await }).await {
+    match joined.call(within, within, async move { transaction.commit().await }).await {
         Ok(()) => {
             joined.ended(COMMITTED);
             if is_kept {

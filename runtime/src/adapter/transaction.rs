@@ -72,7 +72,8 @@ impl fmt::Debug for TransactionId {
 /// nor a rollback came through for, because of a crash or because the destination was away, is settled later by
 /// [`PreparedTransactions`].
 ///
-/// Each call is bounded by the route's `timeout`; one that hangs or panics has failed. Once the deadline of
+/// Each call is bounded by the route's `timeout`, `prepare` by what is left of the attempt's, `roll_back` by 15 seconds at
+/// most; one that hangs or panics has failed. Once the deadline of
 /// [`crate::Runtime::shutdown`] has passed, `prepare` is cut off, and `commit` and `roll_back` have half a second.
 #[async_trait]
 pub trait Transaction: fmt::Debug + Send + Sync + 'static {

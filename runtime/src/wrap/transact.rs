@@ -107,7 +107,12 @@ async fn send<S: TransactionalSender>(sender: &Arc<S>, proxy: &Proxy, messages: 
     if let [only] = messages.as_slice() {
         return fail(proxy, only.clone(), error).await;
     }
+    let why = error.to_failure().text();
     for message in messages {
+        if message.ticket.time_left().is_zero() {
+            fail(proxy, message, SendError::temporary(why.clone())).await;
+            continue;
+        }
         let error = send_together(sender, proxy, std::slice::from_ref(&message)).await;
         if proxy.is_cut_off() {
             return;

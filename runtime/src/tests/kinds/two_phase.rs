@@ -279,6 +279,24 @@ async fn what_this_process_works_on_is_left_alone() {
     assert_eq!(attempts(&bench, &ids), [1]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_answers_nothing_costs_an_attempt_within_the_lease() {
+    let adapter = Holding::default();
+    let route = RouteConfig::new(Adapter::transactional(adapter.clone())).retry(steady(2));
+    let bench = Bench::start([Port::new(name("p"), route.timeout(Duration::from_secs(60)))]).await;
+    settle().await;
+    adapter.fails().hang = &["prepare", "roll back"];
+    let ids = bench.submit_many("p", &["a", "b", "c"]).await;
+    // The leases are of 90 seconds.
+    seconds(89).await;
+    assert_eq!(attempts(&bench, &ids), [1, 1, 1]);
+    // The next attempt has begun. No time was left to try each message alone.
+    assert_eq!((adapter.calls("prepare"), adapter.calls("roll back")), (2, 1));
+    seconds(200).await;
+    assert_eq!(ids.iter().map(|id| bench.state(*id)).collect::<Vec<_>>(), [DeliveryState::Suspended; 3]);
+    assert_eq!(attempts(&bench, &ids), [2, 2, 2]);
+}
+
 /// A drain of five seconds with a destination that answers none of these calls any more.
 async fn drained(hang: &'static [&'static str]) -> (Holding, Bench, Vec<DeliveryId>) {
     let adapter = Holding::default();
