@@ -145,7 +145,7 @@ pub trait TransactionalSender: Transport {
     async fn commit(&self, transaction: &TransactionId) -> Result<(), SendError>;
 
     /// Undoes the transaction, prepared or not, as far as it is known. Called again only for what the destination lists
-    /// as prepared.
+    /// as prepared. Has the route's `timeout`, 15 seconds at most, and half a second once a drain has cut it off.
     ///
     /// # Errors
     /// The destination may still hold it prepared; the error is logged, and `prepared` is asked as after `commit`.
