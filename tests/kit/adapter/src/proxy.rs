@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 
 use crate::peer::{free_port, run};
 
+#[cfg(test)]
+mod tests;
+
 /// How much of what went by is kept, so that a pattern is found that comes in pieces.
 const KEPT_BYTES: usize = 4096;
 
@@ -91,12 +94,12 @@ struct Plan {
 }
 
 /// What the proxy's tasks share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     plan: Mutex<Plan>,
     /// Counts the faults that were set.
     set: watch::Sender<u64>,
-    /// Counts the times that all connections were reset.
+    /// Counts the times that all connections were reset: a connection belongs to the era in which it was accepted.
     thrown_out: watch::Sender<u64>,
     /// Tells that a fault has struck.
     strikes: watch::Sender<u64>,
@@ -120,13 +123,7 @@ impl Proxy {
     pub async fn start(server: u16) -> Self {
         let port = free_port();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let plan = Plan::new(Fault::Pass);
-        let shared = Arc::new(Shared {
-            plan: Mutex::new(plan),
-            set: watch::Sender::new(0),
-            thrown_out: watch::Sender::new(0),
-            strikes: watch::Sender::new(0),
-        });
+        let shared = Arc::new(Shared::default());
         let accepting = run(accept(listener, port, server, Arc::clone(&shared)));
         Self { port, shared, accepting }
     }
@@ -172,9 +169,9 @@ impl Proxy {
         self.shared.plan().passed
     }
 
-    /// Resets every connection that there is.
+    /// Resets every connection that there is. Nothing that comes over one of them passes after a fault that is set later.
     pub fn throw_out(&self) {
-        self.shared.thrown_out.send_modify(|count| *count += 1);
+        self.shared.throw_out();
     }
 }
 
@@ -182,6 +179,12 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
         self.throw_out();
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self::new(Fault::Pass)
     }
 }
 
@@ -207,9 +210,21 @@ impl Shared {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn throw_out(&self) {
+        self.thrown_out.send_modify(|count| *count += 1);
+    }
+
+    fn era(&self) -> u64 {
+        *self.thrown_out.borrow()
+    }
+
     /// What becomes of a piece. `seen` is what went by before it, and it.
-    fn judge(&self, way: Way, seen: &mut Vec<u8>, piece: usize) -> Verdict {
+    fn judge(&self, way: Way, era: u64, seen: &mut Vec<u8>, piece: usize) -> Verdict {
         let mut plan = self.plan();
+        if era != self.era() {
+            // Its connection may not have heard yet that it is thrown out.
+            return Verdict::Reset(0);
+        }
         let before = match way {
             Way::Request => plan.passed.request,
             Way::Answer => plan.passed.answer,
@@ -291,8 +306,9 @@ async fn accept(listener: TcpListener, port: u16, server: u16, shared: Arc<Share
             accepted = open.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 // Where the server is down, the client's connection closes.
+                let era = shared.era();
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
-                    let _ends_with_its_connections = run(carry(client, server, Arc::clone(&shared)));
+                    let _ends_with_its_connections = run(carry(client, server, era, Arc::clone(&shared)));
                 }
             }
             _changed = set.changed() => {}
@@ -300,7 +316,7 @@ async fn accept(listener: TcpListener, port: u16, server: u16, shared: Arc<Share
     }
 }
 
-async fn carry(mut client: TcpStream, mut server: TcpStream, shared: Arc<Shared>) {
+async fn carry(mut client: TcpStream, mut server: TcpStream, era: u64, shared: Arc<Shared>) {
     let mut thrown_out = shared.thrown_out.subscribe();
     let (_nodelay, _either) = (client.set_nodelay(true), server.set_nodelay(true));
     let is_reset = {
@@ -309,9 +325,9 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, shared: Arc<Shared>
         // Whoever closes first closes both.
         tokio::select! {
             biased;
-            _all = thrown_out.changed() => true,
-            reset = pass(Way::Request, from_client, to_server, &shared) => reset,
-            reset = pass(Way::Answer, from_server, to_client, &shared) => reset,
+            _all = thrown_out.wait_for(|count| *count != era) => true,
+            reset = pass(Way::Request, era, from_client, to_server, &shared) => reset,
+            reset = pass(Way::Answer, era, from_server, to_client, &shared) => reset,
         }
     };
     if is_reset {
@@ -320,7 +336,7 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, shared: Arc<Shared>
 }
 
 /// Copies until the end; true where the connection is to be reset.
-async fn pass(way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared) -> bool {
+async fn pass(way: Way, era: u64, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared) -> bool {
     let mut set = shared.set.subscribe();
     let mut seen = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -329,7 +345,7 @@ async fn pass(way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &
         while !rest.is_empty() {
             set.mark_unchanged();
             seen.extend_from_slice(rest);
-            let (bytes, then) = match shared.judge(way, &mut seen, rest.len()) {
+            let (bytes, then) = match shared.judge(way, era, &mut seen, rest.len()) {
                 Verdict::Pass => (rest.len(), None),
                 Verdict::Reset(bytes) => (bytes, Some(true)),
                 Verdict::Hold(bytes) => (bytes, Some(false)),
