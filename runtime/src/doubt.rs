@@ -110,7 +110,10 @@ pub(crate) async fn intend(lane: &Lane, leases: impl Iterator<Item = Lease>) -> 
     }
     let core = lane.core();
     let batch = Batch::new(core.ids.batch()).durability(durability);
-    let batch = leases.iter().copied().fold(batch, Batch::intend);
+    // What is prepared at the destination is settled by the box's decision.
+    let is_transacted = lane.info().capabilities.double_safety == DoubleSafety::TwoPhase;
+    let about_to = if is_transacted { Batch::intend_transacted } else { Batch::intend };
+    let batch = leases.iter().copied().fold(batch, about_to);
     let committed = core.store.commit(&batch).await.map_err(|error| error.to_string())?;
     match leases.iter().zip(committed.results()).find(|(_lease, result)| !result.is_applied()) {
         Some((lease, _refused)) => Err(format!("the lease of delivery {} has ended", lease.delivery())),
@@ -123,15 +126,15 @@ pub(crate) async fn settle(lane: &Arc<Lane>, leased: Vec<Leased>) -> Vec<Leased>
     if leased.iter().all(|leased| is_open(leased.doubt).is_none()) {
         return leased;
     }
-    // What is prepared at the destination is settled by the box's decision: nothing of it is in doubt.
-    let is_settled = lane.info().capabilities.double_safety == DoubleSafety::TwoPhase;
     let mut to_send = Vec::with_capacity(leased.len());
     for leased in leased {
         let Some(doubt) = is_open(leased.doubt) else {
             to_send.push(leased);
             continue;
         };
-        let known = if is_settled { Ok(Reconciled::NotLanded) } else { ask(lane, &leased, &doubt).await };
+        // By whatever route it comes now: what was not decided is committed nowhere.
+        let known =
+            if doubt.transacted { Ok(Reconciled::NotLanded) } else { ask(lane, &leased, &doubt).await };
         let policy = lane.config().doubt;
         match known {
             Ok(Reconciled::Landed) => conclude(lane, leased).await,

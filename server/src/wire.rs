@@ -170,11 +170,18 @@ pub struct DoubtView {
     pub begun: String,
     /// Somebody has decided to send it again all the same.
     pub resend: bool,
+    /// It was only ever being sent in transactions that were not decided: the destination does not have it.
+    pub transacted: bool,
 }
 
 impl From<&Doubt> for DoubtView {
     fn from(doubt: &Doubt) -> Self {
-        Self { crashes: doubt.crashes, begun: show_time(doubt.begun), resend: doubt.resend }
+        Self {
+            crashes: doubt.crashes,
+            begun: show_time(doubt.begun),
+            resend: doubt.resend,
+            transacted: doubt.transacted,
+        }
     }
 }
 

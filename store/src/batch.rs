@@ -78,6 +78,8 @@ pub enum Op {
     Intend {
         /// The right to send it.
         lease: Lease,
+        /// Whether in a transaction that takes effect by the box's decision only ([`Op::Decide`]).
+        transacted: bool,
     },
     /// Park a delivery in doubt until somebody settles that.
     HoldInDoubt {
@@ -238,7 +240,13 @@ impl Batch {
 
     /// Adds [`Op::Intend`].
     pub fn intend(mut self, lease: Lease) -> Self {
-        self.push(Op::Intend { lease });
+        self.push(Op::Intend { lease, transacted: false });
+        self
+    }
+
+    /// Adds [`Op::Intend`] for a delivery that is sent in a transaction which takes effect by the box's decision only.
+    pub fn intend_transacted(mut self, lease: Lease) -> Self {
+        self.push(Op::Intend { lease, transacted: true });
         self
     }
 

@@ -14,6 +14,9 @@ pub struct Doubt {
     pub begun: Timestamp,
     /// Somebody has decided to send it again all the same.
     pub resend: bool,
+    /// It was only ever being sent in transactions that the box has not decided to commit ([`crate::Op::Decide`]): the
+    /// destination does not have it.
+    pub transacted: bool,
 }
 
 /// How an attempt in doubt is settled by somebody who knows ([`crate::Op::SettleDoubt`]).

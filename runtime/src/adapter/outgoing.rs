@@ -65,11 +65,11 @@ impl Outgoing {
     }
 
     /// Whether the destination may have the message already, though [`Outgoing::attempt`] is no higher: a crash hid how an
-    /// attempt ended, and the destination could not say. Never where the class is [`super::DoubleSafety::TwoPhase`].
+    /// attempt ended, and the destination could not say. Never where it was only sent in the transactions of an adapter of the
+    /// class [`super::DoubleSafety::TwoPhase`].
     #[must_use]
     pub fn in_doubt(&self) -> bool {
-        self.leased().doubt.is_some()
-            && self.ticket.lane().info().capabilities.double_safety != super::DoubleSafety::TwoPhase
+        self.leased().doubt.is_some_and(|doubt| !doubt.transacted)
     }
 
     /// How many more attempts the route's policy allows after this one.

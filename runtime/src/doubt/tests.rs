@@ -3,7 +3,7 @@
 use super::*;
 
 fn doubt(crashes: u32) -> Doubt {
-    Doubt { crashes, begun: pillarbox_store::Timestamp::EPOCH, resend: false }
+    Doubt { crashes, begun: pillarbox_store::Timestamp::EPOCH, resend: false, transacted: false }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pillarbox_store::engine::hooked::Hooked;
 use pillarbox_store::{
-    Batch, Clock, DeliveryId, DeliveryState, Durability, IdSource, Message, PortSpec, Route, Store, Want,
+    Batch, Clock, DeliveryId, DeliveryState, Durability, IdSource, Lease, Message, PortSpec, Route, Store,
+    Want,
 };
 use tokio::time::Instant;
 
@@ -88,8 +89,18 @@ impl Sender for Destination {
     }
 }
 
-/// A box with a message `a` that was about to be sent when the process ended, so many times; the next life runs over it.
 async fn after_crashes(crashes: u32, destination: &Destination, policy: DoubtPolicy) -> (Bench, DeliveryId) {
+    next_life(crashes, Batch::intend, Adapter::sender(destination.clone()), policy).await
+}
+
+/// A box with a message `a` that was about to be sent in this manner when the process ended, so many times; the next life
+/// runs over it.
+pub(super) async fn next_life(
+    crashes: u32,
+    about_to: fn(Batch, Lease) -> Batch,
+    adapter: Adapter,
+    policy: DoubtPolicy,
+) -> (Bench, DeliveryId) {
     let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
     let ids = IdSource::seeded(Arc::clone(&clock), 42);
     let engine = Hooked::in_memory();
@@ -108,19 +119,19 @@ async fn after_crashes(crashes: u32, destination: &Destination, policy: DoubtPol
             lease_for: Duration::from_secs(60),
         };
         let lease = store.lease(&want).await.unwrap()[0].lease;
-        let batch = Batch::new(ids.batch()).durability(Durability::Written).intend(lease);
+        let batch = about_to(Batch::new(ids.batch()).durability(Durability::Written), lease);
         assert!(store.commit(&batch).await.unwrap().all_applied());
         delivery = Some(lease.delivery());
     }
     let store = open();
-    let route = RouteConfig::new(Adapter::sender(destination.clone())).retry(steady(3)).doubt(policy);
+    let route = RouteConfig::new(adapter).retry(steady(3)).doubt(policy);
     let port = Port::new(name("p"), route.timeout(Duration::from_secs(10)));
     let runtime = Arc::new(Bench::run(&store, &clock, &ids, [port]).await);
     settle().await;
     (Bench { store, clock, ids, runtime }, delivery.unwrap())
 }
 
-fn policy(unknown: WhenUnknown) -> DoubtPolicy {
+pub(super) fn policy(unknown: WhenUnknown) -> DoubtPolicy {
     DoubtPolicy { unknown, ..DoubtPolicy::default() }
 }
 
@@ -158,6 +169,17 @@ async fn where_nobody_can_tell_the_policy_decides() {
         assert_eq!((bench.state(id), destination.questions()), (state, 1), "{unknown:?}");
         assert_eq!(destination.sent(), sent, "{unknown:?}");
         assert!(bench.failures(id).is_empty() && bench.in_flight() == 0, "no attempt was made for it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_only_sent_in_transactions_is_sent_plainly_whatever_the_policy_and_nobody_is_asked() {
+    for unknown in [WhenUnknown::Resend, WhenUnknown::Hold, WhenUnknown::Suspend] {
+        let destination = Destination::that(&[Asked::Tell(Reconciled::Landed)]);
+        let adapter = Adapter::sender(destination.clone());
+        let (bench, id) = next_life(2, Batch::intend_transacted, adapter, policy(unknown)).await;
+        assert_eq!((bench.state(id), destination.questions()), (DeliveryState::Done, 0));
+        assert_eq!(destination.sent(), ["a"], "no doubt about it: it was not decided");
     }
 }
 
@@ -209,5 +231,6 @@ async fn an_intent_is_recorded_as_the_route_wants_it() {
         settle().await;
         assert_eq!((bench.state(id), destination.sent()), (DeliveryState::Done, vec!["a".to_owned()]));
         assert_eq!(bench.store.inner().intents_durable, recorded, "{record:?}");
+        assert!(!bench.store.inner().intents_transacted.contains(&true));
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Inner {
     pub(super) intents: Vec<usize>,
     /// How durably each of those was to be recorded.
     pub(super) intents_durable: Vec<Durability>,
+    /// Whether all deliveries of such a batch were to be sent in transactions that the box decides.
+    pub(super) intents_transacted: Vec<bool>,
     pub(super) lease_calls: u64,
     pub(super) leased_limits: Vec<usize>,
     /// What the next commits answer instead of working.
@@ -109,6 +111,8 @@ impl Store for WatchedBox {
         if batch.ops().iter().all(|op| matches!(op, Op::Intend { .. })) {
             self.inner().intents.push(batch.ops().len());
             self.inner().intents_durable.push(batch.asked_durability());
+            let transacted = |op: &Op| matches!(op, Op::Intend { transacted: true, .. });
+            self.inner().intents_transacted.push(batch.ops().iter().all(transacted));
             return self.real.commit(batch).await;
         }
         let refusal = {

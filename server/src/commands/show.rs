@@ -74,7 +74,12 @@ fn describe_doubt(doubt: &DoubtView) -> String {
         many => format!(", the process ended {many} times while it was being sent"),
     };
     let decided = if doubt.resend { "; it is to be sent again" } else { "" };
-    format!("it was being sent at {begun}, how that ended is not known{crashes}{decided}")
+    let ended = if doubt.transacted {
+        "in a transaction that was not decided: the destination does not have it"
+    } else {
+        "how that ended is not known"
+    };
+    format!("it was being sent at {begun}, {ended}{crashes}{decided}")
 }
 
 fn describe_attempt(text: &mut String, attempt: &AttemptView) {

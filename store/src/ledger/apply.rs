@@ -150,7 +150,7 @@ impl Ledger {
             Op::Delete { lease, .. }
             | Op::Respond { lease, .. }
             | Op::Resubmit { lease, .. }
-            | Op::Intend { lease }
+            | Op::Intend { lease, .. }
             | Op::Suspend { lease, .. } => self.owned(lease).map(|_row| Some(lease.delivery.number())),
             Op::MoveToBackup { lease, .. } => {
                 self.check_move(lease).map(|_row| Some(lease.delivery.number()))
@@ -204,7 +204,7 @@ impl Ledger {
             }
             Op::MoveToBackup { lease, attempt } => self.move_to_backup(lease, attempt.as_ref(), with),
             Op::Suspend { lease, reason, attempt } => self.suspend(lease, reason, attempt.as_ref(), with),
-            Op::Intend { lease } => self.intend(lease, with),
+            Op::Intend { lease, transacted } => self.intend(lease, *transacted, with),
             Op::HoldInDoubt { lease } => self.hold_in_doubt(lease, with),
             Op::SettleDoubt { delivery, verdict } => self.settle_doubt(*delivery, *verdict, with),
             Op::Hold { delivery, reason } => self.hold(*delivery, reason, with),

@@ -10,7 +10,8 @@ use super::recover::Recovery;
 use super::{DeliveryRow, Ledger};
 use crate::engine::{Key, WriteSet};
 use crate::message_box::keys;
-use crate::{DeliveryId, DeliveryState, Doubt, DoubtVerdict, Error, Lease, Refusal, Timestamp};
+use crate::message_box::keys::intent::Attempted;
+use crate::{DeliveryId, DeliveryState, Doubt, DoubtVerdict, Error, Lease, Refusal};
 
 /// Beside a number that has left its intent.
 const GONE: u64 = 1 << 63;
@@ -18,7 +19,7 @@ const GONE: u64 = 1 << 63;
 /// Deliveries that were about to be sent together.
 #[derive(Debug)]
 struct Intent {
-    begun: Timestamp,
+    attempted: Attempted,
     /// In rising order, but for [`GONE`].
     members: Vec<u64>,
     live: usize,
@@ -30,8 +31,10 @@ pub(super) struct Intents {
     known: BTreeMap<u64, Intent>,
     /// The number of the latest one; the first is 1.
     latest: u64,
-    /// Those of the batch that is being applied.
+    /// Those of the batch that is being applied, all sent in the same manner.
     collecting: Vec<u64>,
+    /// Whether that is in transactions.
+    transacted: bool,
     /// Intents whose record is not as it should be.
     stale: BTreeSet<u64>,
     doubts: BTreeMap<u64, Doubt>,
@@ -42,8 +45,8 @@ pub(super) struct Intents {
 }
 
 impl Intents {
-    /// A delivery leaves its intent. Gives when that began.
-    fn leave(&mut self, intent: u64, delivery: u64, has_ended: bool) -> Option<Timestamp> {
+    /// A delivery leaves its intent.
+    fn leave(&mut self, intent: u64, delivery: u64, has_ended: bool) -> Option<Attempted> {
         let of = self.known.get_mut(&intent)?;
         let place = of.members.binary_search_by_key(&delivery, |member| member & !GONE).ok()?;
         let member = of.members.get_mut(place).filter(|member| **member & GONE == 0)?;
@@ -53,12 +56,19 @@ impl Intents {
         if of.live == 0 || !has_ended {
             self.stale.insert(intent);
         }
-        Some(of.begun)
+        Some(of.attempted)
     }
 
-    fn doubt(&mut self, delivery: u64, begun: Timestamp, crashes: u32) {
-        let before = self.doubts.get(&delivery).map_or(0, |doubt| doubt.crashes);
-        let doubt = Doubt { crashes: before.saturating_add(crashes), begun, resend: false };
+    fn doubt(&mut self, delivery: u64, attempted: Attempted, crashes: u32) {
+        let before = self.doubts.get(&delivery);
+        // What somebody has decided about does not count any more.
+        let may_have_landed = before.is_some_and(|doubt| !doubt.resend && !doubt.transacted);
+        let doubt = Doubt {
+            crashes: before.map_or(0, |doubt| doubt.crashes).saturating_add(crashes),
+            begun: attempted.begun,
+            resend: false,
+            transacted: attempted.transacted && !may_have_landed,
+        };
         self.doubts.insert(delivery, doubt);
         self.unwritten.insert(delivery);
     }
@@ -81,12 +91,20 @@ impl Intents {
 }
 
 impl Ledger {
-    /// The delivery is about to be sent. The record is written at the batch's end, or before the next one where it is full.
-    pub(super) fn intend(&mut self, lease: &Lease, with: &mut Applying<'_>) -> Result<(), Refusal> {
-        if self.intents.collecting.len() >= keys::intent::DELIVERIES_MAX {
-            self.write_intent(with);
-        }
+    /// The delivery is about to be sent. The record is written at the batch's end, or before the next one where it is full or
+    /// of the other manner.
+    pub(super) fn intend(
+        &mut self,
+        lease: &Lease,
+        transacted: bool,
+        with: &mut Applying<'_>,
+    ) -> Result<(), Refusal> {
         let row = self.owned(lease)?;
+        let is_full = self.intents.collecting.len() >= keys::intent::DELIVERIES_MAX;
+        if is_full || self.intents.transacted != transacted {
+            self.write_intent(with);
+            self.intents.transacted = transacted;
+        }
         let number = lease.delivery.number();
         let intent = self.intents.latest + 1;
         let held = self.ports.get_mut(row.port as usize).map(|port| port.lane(row.route()));
@@ -107,9 +125,10 @@ impl Ledger {
         intents.latest += 1;
         let mut members = std::mem::take(&mut intents.collecting);
         members.sort_unstable();
-        keys::intent::write(with.writes, intents.latest, with.now, members.iter().copied());
+        let attempted = Attempted { begun: with.now, transacted: intents.transacted };
+        keys::intent::write(with.writes, intents.latest, attempted, members.iter().copied());
         let live = members.len();
-        intents.known.insert(intents.latest, Intent { begun: with.now, members, live });
+        intents.known.insert(intents.latest, Intent { attempted, members, live });
     }
 
     /// An attempt that was intended has an outcome, or was not made.
@@ -122,9 +141,9 @@ impl Ledger {
     /// Whoever made an attempt that was intended never said how it ended.
     pub(super) fn attempt_is_lost(&mut self, delivery: u64, intent: u64) {
         if intent != 0
-            && let Some(begun) = self.intents.leave(intent, delivery, false)
+            && let Some(attempted) = self.intents.leave(intent, delivery, false)
         {
-            self.intents.doubt(delivery, begun, 0);
+            self.intents.doubt(delivery, attempted, 0);
         }
     }
 
@@ -163,7 +182,7 @@ impl Ledger {
             match intents.known.get(&number) {
                 Some(intent) if intent.live > 0 => {
                     let members = intent.members.iter().copied().filter(|member| member & GONE == 0);
-                    keys::intent::write(writes, number, intent.begun, members);
+                    keys::intent::write(writes, number, intent.attempted, members);
                 }
                 _ => {
                     intents.known.remove(&number);
@@ -185,9 +204,9 @@ impl Ledger {
         let mut cut = Vec::new();
         for (intent, of) in &intents.known {
             let members = of.members.iter().copied().filter(|member| member & GONE == 0);
-            cut.extend(members.map(|member| (*intent, member, of.begun)));
+            cut.extend(members.map(|member| (*intent, member, of.attempted)));
         }
-        for (intent, delivery, begun) in cut {
+        for (intent, delivery, attempted) in cut {
             let state = deliveries.get(delivery).map(|row| row.state);
             let has_ended = state.is_none_or(DeliveryState::is_terminal);
             if state == Some(DeliveryState::Leased) {
@@ -195,7 +214,7 @@ impl Ledger {
             }
             intents.leave(intent, delivery, has_ended);
             if !has_ended && !crate::mutant::is("crash-leaves-no-doubt") {
-                intents.doubt(delivery, begun, crashes);
+                intents.doubt(delivery, attempted, crashes);
             }
         }
         let empty = intents.known.iter().filter(|(_, intent)| intent.live == 0).map(|(number, _)| *number);
@@ -281,7 +300,7 @@ impl Ledger {
 /// Records of attempts, until every record was given.
 #[derive(Debug, Default)]
 pub(super) struct FoundIntents {
-    intents: Vec<(u64, Timestamp, Vec<u64>)>,
+    intents: Vec<(u64, Attempted, Vec<u64>)>,
     doubts: Vec<(u64, Doubt)>,
 }
 
@@ -290,8 +309,8 @@ impl FoundIntents {
         if key.family == keys::doubt::FAMILY {
             self.doubts.push((key.number, keys::doubt::read(head)?));
         } else {
-            let (begun, members) = keys::intent::read(head)?;
-            self.intents.push((key.number, begun, members));
+            let (attempted, members) = keys::intent::read(head)?;
+            self.intents.push((key.number, attempted, members));
         }
         Ok(())
     }
@@ -309,10 +328,10 @@ impl Recovery {
                 orphans.push(keys::doubt::key(number));
             }
         }
-        for (number, begun, members) in found.intents {
+        for (number, attempted, members) in found.intents {
             intents.latest = intents.latest.max(number);
             let live = members.len();
-            intents.known.insert(number, Intent { begun, members, live });
+            intents.known.insert(number, Intent { attempted, members, live });
         }
     }
 }

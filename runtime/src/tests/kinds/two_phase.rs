@@ -10,6 +10,7 @@ use pillarbox_store::{Batch, DeliveryId, DeliveryState, Route, Store};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::super::doubt::{next_life, policy};
 use super::super::kit::{Bench, Scripted, body, info, name, seconds, settle, steady};
 use super::super::watched::WatchedBox;
 use super::world::{Lives, World, done, undisturbed};
@@ -17,7 +18,7 @@ use crate::adapter::{
     Adapter, Capabilities, CheckedSettings, DoubleSafety, OpenContext, Outgoing, SendError, TransactionId,
     TransactionalSender, Transport, TransportInfo,
 };
-use crate::{AdapterSource, Port, RouteConfig};
+use crate::{AdapterSource, Port, RouteConfig, WhenUnknown};
 
 /// A transaction of another box at the same destination.
 const FOREIGN: &str = "01020304-0506-7000-8000-00000000000a/01020304-0506-7000-8000-00000000000b";
@@ -485,4 +486,28 @@ fn a_name_of_a_transaction_is_read_as_it_is_written_only() {
     for name in ["", "/", "a/b", &FOREIGN[..72], &upper, &without] {
         assert_eq!(TransactionId::parse(name), None, "{name}");
     }
+}
+
+/// Was taken for not sent, whatever the route's policy: a double where somebody was to decide.
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_plainly_before_the_route_had_two_phases_is_in_doubt() {
+    for (unknown, state) in [(WhenUnknown::Hold, "in-doubt"), (WhenUnknown::Suspend, "suspended")] {
+        let world = World::default();
+        let (bench, id) = next_life(1, Batch::intend, holding(&world), policy(unknown)).await;
+        seconds(10).await;
+        assert_eq!((bench.state(id).as_str(), world.wire()), (state, vec![]));
+        drop(bench);
+        let world = World::default();
+        let (bench, id) = next_life(1, Batch::intend_transacted, holding(&world), policy(unknown)).await;
+        seconds(10).await;
+        assert_eq!((bench.state(id).as_str(), world.wire()), ("done", vec!["a".to_owned()]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_says_that_the_box_decides_about_the_transaction() {
+    let bench = bench(&Holding::default(), &["p"]).await;
+    let _ids = bench.submit_many("p", &["a"]).await;
+    settle().await;
+    assert_eq!(bench.store.inner().intents_transacted, [true]);
 }

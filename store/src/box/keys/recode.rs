@@ -43,8 +43,8 @@ pub(crate) fn head(family: u8, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         }
         decision::FAMILY => decision::write(&mut writes, 1, &decision::read(bytes)?),
         intent::FAMILY => {
-            let (begun, deliveries) = intent::read(bytes)?;
-            intent::write(&mut writes, 1, begun, deliveries.into_iter());
+            let (attempted, deliveries) = intent::read(bytes)?;
+            intent::write(&mut writes, 1, attempted, deliveries.into_iter());
         }
         doubt::FAMILY => doubt::write(&mut writes, 1, &doubt::read(bytes)?),
         // A further piece has no head at all.

@@ -278,25 +278,31 @@ fn every_truncation_of_a_record_is_an_error_or_a_shorter_list_and_never_a_panic(
 #[test]
 fn intent_bytes() {
     let begun = Timestamp::from_micros(0x0102_0304);
-    let (key, bytes, hex) = head(|writes| intent::write(writes, 3, begun, [5, 6, 300].into_iter()));
-    assert_eq!(key, Key::new(11, 3, 0));
-    assert_eq!(hex, "010403020100000000030501a602");
-    assert_eq!(intent::read(&bytes).unwrap(), (begun, vec![5, 6, 300]));
-    for len in 0..bytes.len() {
-        assert!(intent::read(&bytes[..len]).is_err(), "{len}");
+    for (transacted, manner) in [(false, "01"), (true, "02")] {
+        let attempted = intent::Attempted { begun, transacted };
+        let (key, bytes, hex) = head(|writes| intent::write(writes, 3, attempted, [5, 6, 300].into_iter()));
+        assert_eq!(key, Key::new(11, 3, 0));
+        assert_eq!(hex, format!("{manner}0403020100000000030501a602"));
+        assert_eq!(intent::read(&bytes).unwrap(), (attempted, vec![5, 6, 300]));
+        for len in 0..bytes.len() {
+            assert!(intent::read(&bytes[..len]).is_err(), "{len}");
+        }
+        let (_, bytes, _) = head(|writes| intent::write(writes, 3, attempted, [5, 5].into_iter()));
+        assert_eq!(intent::read(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
     }
-    let (_, bytes, _) = head(|writes| intent::write(writes, 3, begun, [5, 5].into_iter()));
-    assert_eq!(intent::read(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[test]
 fn doubt_bytes() {
-    let record = Doubt { crashes: 2, begun: Timestamp::from_micros(0x0102_0304), resend: true };
-    let (key, bytes, hex) = head(|writes| doubt::write(writes, 9, &record));
-    assert_eq!(key, Key::new(12, 9, 0));
-    assert_eq!(hex, "0102000000040302010000000001");
-    assert_eq!(doubt::read(&bytes).unwrap(), record);
-    for len in 0..bytes.len() {
-        assert!(doubt::read(&bytes[..len]).is_err(), "{len}");
+    for (flags, resend, transacted) in [("00", false, false), ("01", true, false), ("02", false, true)] {
+        let begun = Timestamp::from_micros(0x0102_0304);
+        let record = Doubt { crashes: 2, begun, resend, transacted };
+        let (key, bytes, hex) = head(|writes| doubt::write(writes, 9, &record));
+        assert_eq!(key, Key::new(12, 9, 0));
+        assert_eq!(hex, format!("01020000000403020100000000{flags}"));
+        assert_eq!(doubt::read(&bytes).unwrap(), record);
+        for len in 0..bytes.len() {
+            assert!(doubt::read(&bytes[..len]).is_err(), "{len}");
+        }
     }
 }

@@ -204,6 +204,38 @@ async fn what_is_not_in_doubt_is_neither_held_nor_settled() {
 }
 
 #[tokio::test]
+async fn what_was_only_ever_sent_in_transactions_is_told_from_what_may_have_landed() {
+    let mut bench = Bench::new(2).await;
+    let transacted = |bench: &Bench| {
+        let doubts = [1, 2].map(|number| bench.mailbox.shared().state().ledger.doubt(number).unwrap());
+        doubts.map(|doubt| doubt.transacted)
+    };
+    let leased = bench.lease().await;
+    let mixed = new_batch().durability(Durability::Written).intend(leased[0].lease);
+    assert!(bench.commit(mixed.intend_transacted(leased[1].lease)).await);
+    assert_eq!(bench.records(), 2, "a record is of one manner");
+    bench.crash();
+    assert_eq!(transacted(&bench), [false, true]);
+    for _ in 0..2 {
+        let batch = new_batch().durability(Durability::Written);
+        let batch = bench.lease().await.iter().fold(batch, |batch, one| batch.intend_transacted(one.lease));
+        assert!(bench.commit(batch).await);
+        bench.crash();
+        assert_eq!(transacted(&bench), [false, true], "the first may have landed before");
+        // Their records are those of doubts from here on.
+        bench.mailbox.close().await.unwrap();
+        bench.crash();
+        assert_eq!(transacted(&bench), [false, true]);
+    }
+    assert!(bench.commit(new_batch().settle_doubt(DeliveryId::new(1), DoubtVerdict::Resend)).await);
+    let batch = new_batch().durability(Durability::Written);
+    let batch = bench.lease().await.iter().fold(batch, |batch, one| batch.intend_transacted(one.lease));
+    assert!(bench.commit(batch).await);
+    bench.crash();
+    assert_eq!(transacted(&bench), [true, true], "what somebody decided about does not count");
+}
+
+#[tokio::test]
 async fn a_group_that_finds_no_room_leaves_what_is_being_sent_as_it_was() {
     let is_full = Arc::new(AtomicBool::new(false));
     let full = Arc::clone(&is_full);
