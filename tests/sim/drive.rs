@@ -279,6 +279,10 @@ impl Life {
         self.disk.calm();
         self.world.set_calm();
         self.world.record(What::Calm(CALM_BOUND));
+        if self.plan.changes {
+            // From here on every route is what it is in most processes.
+            self.shut_down(Duration::from_secs(5)).await;
+        }
         let start = self.world.clock.now();
         loop {
             // What broke last may show only now.

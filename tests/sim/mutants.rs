@@ -8,7 +8,7 @@ use pillarbox_store::mutant;
 use crate::run::{Outcome, run};
 
 /// Each mutant and what it does.
-pub(crate) const MUTANTS: [(&str, &str); 42] = [
+pub(crate) const MUTANTS: [(&str, &str); 43] = [
     ("early-acknowledge", "a batch is answered before it is flushed"),
     ("skipped-flush", "the journal says that it flushed and did not"),
     ("failed-flush-passes", "a flush that failed counts as one that did not"),
@@ -36,6 +36,10 @@ pub(crate) const MUTANTS: [(&str, &str); 42] = [
     ("batch-applied-twice", "a batch committed again is applied again"),
     ("refused-and-applied", "an operation is refused and applied"),
     ("crash-leaves-no-doubt", "what a crash cut off comes again as if it had never been sent"),
+    (
+        "plain-counts-as-prepared",
+        "what was sent plainly counts as prepared where the route has two phases now",
+    ),
     ("backup-budget-not-fresh", "the backup route starts with the primary's attempts"),
     ("let-go-is-forgotten", "a message let go of by its adapter is never settled"),
     ("timeout-not-settled", "an attempt whose time is up is never settled"),

@@ -44,6 +44,8 @@ pub(crate) struct PortPlan {
 pub(crate) struct Plan {
     pub(crate) ports: Vec<PortPlan>,
     pub(crate) retention: Retention,
+    /// Whether a route in two phases is a plain one in some processes.
+    pub(crate) changes: bool,
     /// Whether no trace can be forgotten during this life.
     pub(crate) traces_kept: bool,
     /// Things that the driver does.
@@ -55,15 +57,21 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Of five lives one has destinations with transactions and such that answer; the others go as they do without.
+    /// Of five lives one has destinations with transactions and such that answer, and one of three of those changes its routes;
+    /// the others go as they do without.
     pub(crate) fn draw(seed: u64) -> Self {
         let mut plan = Self::draw_plain(&mut StdRng::seed_from_u64(seed ^ 0x5EED));
-        if seed % 5 == 1 {
+        let routes =
+            plan.ports.iter_mut().flat_map(|port| std::iter::once(&mut port.primary).chain(&mut port.backup));
+        if seed % 15 == 11 {
+            routes.for_each(|route| route.shape = Shape::TwoPhase);
+            plan.changes = true;
+            // It is about crashes in between.
+            plan.breaks = plan.breaks.max(10);
+        } else if seed % 5 == 1 {
             let mut random = StdRng::seed_from_u64(seed ^ 0x2FA5);
-            for port in &mut plan.ports {
-                for route in std::iter::once(&mut port.primary).chain(&mut port.backup) {
-                    route.shape = *pick(&mut random, &[Shape::TwoPhase, Shape::Requester, route.shape]);
-                }
+            for route in routes {
+                route.shape = *pick(&mut random, &[Shape::TwoPhase, Shape::Requester, route.shape]);
             }
         }
         plan
@@ -81,6 +89,7 @@ impl Plan {
                 age: Duration::from_secs(days * 24 * 3600),
                 ..Retention::default()
             },
+            changes: false,
             traces_kept,
             steps: random.random_range(20..=90),
             breaks: *pick(random, &[0, 4, 4, 10, 20]),
@@ -91,7 +100,15 @@ impl Plan {
     /// The ports for a runtime.
     pub(crate) fn ports<'a>(&'a self, world: &'a World) -> impl Iterator<Item = Port> + 'a {
         self.ports.iter().map(|plan| {
-            let route = |route, of: &RoutePlan| of.config(world, &plan.name, route);
+            let route = |route, of: &RoutePlan| {
+                let mut of = of.clone();
+                // What it left prepared waits meanwhile.
+                if self.changes && of.shape == Shape::TwoPhase && !world.is_calm() && world.percent(40) {
+                    world.mark("route: for once not in two phases");
+                    of.shape = world.draw(|random| *pick(random, &Shape::PLAIN));
+                }
+                of.config(world, &plan.name, route)
+            };
             let port = Port::new(plan.name.clone(), route(Route::Primary, &plan.primary));
             match &plan.backup {
                 Some(backup) => port.backup(route(Route::Backup, backup)),

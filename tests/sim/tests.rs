@@ -3,7 +3,7 @@
 use crate::run::{Outcome, Total, run, run_many};
 
 /// Marks that the seeds of one test have to reach: each state, each fault.
-const MARKS: [&str; 49] = [
+const MARKS: [&str; 50] = [
     "batch: all or none",
     "batch: committed again",
     "box: stopped",
@@ -45,6 +45,7 @@ const MARKS: [&str; 49] = [
     "refusal: voided",
     "reply: given",
     "reply: none",
+    "route: for once not in two phases",
     "second completion: refused",
     "shutdown: an adapter hung",
     "shutdown: something was cut off",
@@ -106,8 +107,9 @@ fn the_same_seed_goes_the_same_way() {
 fn seeds_of_defects_that_were_mended_stay_fine() {
     // An ended delivery came back after its trace; a full disk ended leases; half a closing mark was damage; a mark
     // that was never flushed left a hole; a rename that said "full" had happened; uncharged attempts had no pauses; a
-    // destination that answered neither a prepare nor a rollback outlasted the lease, and its attempt was never charged.
-    for seed in [2, 93, 187, 1155, 1705, 1780, 2014, 2665, 5008, 12_546, 14_691] {
+    // destination that answered neither a prepare nor a rollback outlasted the lease, and its attempt was never charged; the
+    // history did not allow for a power cut that takes back what was forgotten and not flushed.
+    for seed in [2, 93, 187, 1155, 1705, 1780, 2014, 2665, 5008, 12_546, 14_691, 22_504] {
         let outcome = run(seed, false);
         assert!(outcome.is_fine(), "{}", tell(&outcome));
     }

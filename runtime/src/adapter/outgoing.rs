@@ -69,7 +69,9 @@ impl Outgoing {
     /// class [`super::DoubleSafety::TwoPhase`].
     #[must_use]
     pub fn in_doubt(&self) -> bool {
-        self.leased().doubt.is_some_and(|doubt| !doubt.transacted)
+        let is_mutant = pillarbox_store::mutant::is("plain-counts-as-prepared")
+            && self.ticket.lane().info().capabilities.double_safety == super::DoubleSafety::TwoPhase;
+        self.leased().doubt.is_some_and(|doubt| !doubt.transacted) && !is_mutant
     }
 
     /// How many more attempts the route's policy allows after this one.

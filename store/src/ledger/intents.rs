@@ -61,8 +61,8 @@ impl Intents {
 
     fn doubt(&mut self, delivery: u64, attempted: Attempted, crashes: u32) {
         let before = self.doubts.get(&delivery);
-        // What somebody has decided about does not count any more.
-        let may_have_landed = before.is_some_and(|doubt| !doubt.resend && !doubt.transacted);
+        // Whatever somebody has decided since: what may have landed may still be there.
+        let may_have_landed = before.is_some_and(|doubt| !doubt.transacted);
         let doubt = Doubt {
             crashes: before.map_or(0, |doubt| doubt.crashes).saturating_add(crashes),
             begun: attempted.begun,

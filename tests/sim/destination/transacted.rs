@@ -54,7 +54,8 @@ impl TwoPhase {
                 world.mark("destination: too late for the body");
                 return Err(self.fails(messages, SendError::temporary("the body cannot be read")));
             };
-            parts.push(Part { to: to(message), attempt: message.attempt(), body: body_hash(&body) });
+            let (to, attempt) = (to(message), message.attempt());
+            parts.push(Part { to, attempt, body: body_hash(&body), in_doubt: message.in_doubt() });
         }
         world.hold(&self.holder, id);
         world.record(What::Prepared { transaction: id.to_string(), parts });

@@ -109,6 +109,9 @@ impl Checker {
                 }
                 continue;
             };
+            if row.is_forgotten {
+                wrong.push((Invariant::I3, format!("{:?} had been forgotten and is back: {row:?}", row.to)));
+            }
             let invariant = match row.difference(info, now) {
                 None => continue,
                 Some(Difference::Name) => Invariant::I3,

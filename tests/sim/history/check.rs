@@ -483,7 +483,7 @@ impl Checker {
             wrong.push((Invariant::I5, "it had been sent, and nothing put that in doubt"));
         }
         if attempt == row.attempts + 1 {
-            if row.is_cut_off && !in_doubt {
+            if row.says_too_little(attempt, in_doubt) {
                 wrong.push((
                     Invariant::I5,
                     "a crash cut it off while it was being sent, and it does not say so",

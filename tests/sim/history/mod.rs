@@ -141,6 +141,8 @@ pub struct Part {
     pub attempt: u32,
     /// The hash of the body that arrived.
     pub body: u64,
+    /// What the message says of that.
+    pub in_doubt: bool,
 }
 
 /// What somebody asked the box for.

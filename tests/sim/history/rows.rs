@@ -190,8 +190,15 @@ impl Row {
         // What was only written says so only where that is kept.
         self.is_cut_off = keeps_written && (self.is_cut_off || self.seen == self.attempts + 1);
         self.seen = 0;
+        // That it was forgotten may have been written and not flushed.
+        self.is_forgotten &= keeps_written;
         self.crashes += u32::from(self.held.take().is_some());
         self.in_doubt = true;
+    }
+
+    /// Whether a crash cut off what comes again as this attempt, and it does not say so.
+    pub(super) const fn says_too_little(&self, attempt: u32, in_doubt: bool) -> bool {
+        attempt == self.attempts + 1 && self.is_cut_off && !in_doubt
     }
 
     /// Whether what the box tells can be this row.

@@ -34,7 +34,8 @@ impl Checker {
             }
         }
         if let Some(row) = self.holder_of(lease) {
-            row.is_transacted |= how.is_sent() && is_prepared;
+            // Another process of another route may have left the same attempt prepared: that is rolled back.
+            row.is_transacted |= how.is_sent() && is_prepared && row.sent != Some(row.attempts + 1);
             // What the engine gave up on may have been sent all the same.
             row.in_doubt |= !how.is_sent();
             row.settle(how, charged, now);

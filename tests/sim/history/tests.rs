@@ -325,7 +325,10 @@ fn another_answer_than_the_destinations_breaks_i11() {
 }
 
 fn prepared(name: &str, body: u64) -> What {
-    What::Prepared { transaction: name.to_owned(), parts: vec![Part { to: to(), attempt: 1, body }] }
+    What::Prepared {
+        transaction: name.to_owned(),
+        parts: vec![Part { to: to(), attempt: 1, body, in_doubt: false }],
+    }
 }
 
 /// A delivery that is prepared at the destination, recorded as sent, and committed there.
@@ -413,4 +416,55 @@ fn a_repeat_after_a_crash_that_does_not_say_so_breaks_i5() {
     assert!(life(true, false).contains(&Invariant::I5));
     assert!(!life(true, true).contains(&Invariant::I5));
     assert!(!life(false, false).contains(&Invariant::I5), "the disk may have forgotten it");
+}
+
+#[test]
+fn what_is_prepared_after_a_crash_cut_it_off_unprepared_says_so() {
+    let life = |in_doubt| {
+        let parts = vec![Part { to: to(), attempt: 1, body: 5, in_doubt }];
+        broken_by(vec![
+            What::Port(port(), limits()),
+            commit(1, submit()),
+            applied(1, Some(1)),
+            lease(1, (0, 0)),
+            seen(1),
+            What::Crash { why: "kill", keeps_written: true },
+            What::Opened(Ok(())),
+            lease(2, (0, 0)),
+            What::Prepared { transaction: "t".to_owned(), parts },
+        ])
+    };
+    assert!(life(false).contains(&Invariant::I5));
+    assert!(!life(true).contains(&Invariant::I5));
+}
+
+#[test]
+fn what_was_forgotten_comes_back_only_where_that_was_not_flushed() {
+    let life = |keeps_written| {
+        let of = |found: Option<DeliveryInfo>| {
+            let counts = Counts { done: found.iter().count() as u64, ..Counts::default() };
+            match audit(found, counts) {
+                What::Audit { found, answers, counts, .. } => {
+                    What::Audit { found, answers, counts, traces_kept: false }
+                }
+                other => other,
+            }
+        };
+        broken_by(vec![
+            What::Port(port(), limits()),
+            commit(1, submit()),
+            applied(1, Some(1)),
+            lease(1, (0, 0)),
+            seen(1),
+            told(1, Told::Sent),
+            commit(2, settle(1, How::Delete)),
+            applied(2, None),
+            of(None),
+            What::Crash { why: "kill", keeps_written },
+            What::Opened(Ok(())),
+            of(Some(info(DeliveryState::Done, 1))),
+        ])
+    };
+    assert_eq!(life(false), []);
+    assert!(life(true).contains(&Invariant::I3));
 }

@@ -21,18 +21,30 @@ impl Checker {
 
     pub(super) fn prepare(&mut self, transaction: &str, parts: &[Part]) {
         let mut all = Vec::new();
-        for Part { to, attempt, body } in parts {
+        let mut wrong = Vec::new();
+        for Part { to, attempt, body, in_doubt } in parts {
             self.arrived(to, *body);
-            let Some(row) = self.places.get(to).and_then(|delivery| self.rows.get(delivery)) else {
+            let Some(row) = self.places.get(to).and_then(|delivery| self.rows.get_mut(delivery)) else {
                 continue;
             };
             all.push((row.delivery, *attempt));
             if *attempt > row.attempts + 1 {
                 let text = format!("its attempt's number is ahead of the history: {attempt} of {row:?}");
-                self.broken(Invariant::I4, text);
+                wrong.push((Invariant::I4, text));
+            } else if row.says_too_little(*attempt, *in_doubt) {
+                let text =
+                    format!("it was cut off before the route had two phases, and does not say so: {row:?}");
+                wrong.push((Invariant::I5, text));
+            }
+            if *attempt == row.attempts + 1 {
+                // Whoever said so was cut off before the box knew.
+                row.sent = None;
             }
         }
         self.prepared.insert(transaction.to_owned(), all);
+        for (invariant, text) in wrong {
+            self.broken(invariant, text);
+        }
     }
 
     /// What is committed at the destination is recorded as sent in the box, by then, and committed this once.
