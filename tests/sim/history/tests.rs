@@ -392,6 +392,20 @@ fn an_invariant_is_checked_or_says_why_not() {
     assert_eq!(open, [Invariant::I6, Invariant::I15]);
 }
 
+/// What the destination has seen before a crash that came before the box knew how it ended.
+fn cut_off(keeps_written: bool) -> Vec<What> {
+    vec![
+        What::Port(port(), limits()),
+        commit(1, submit()),
+        applied(1, Some(1)),
+        lease(1, (0, 0)),
+        seen(1),
+        What::Crash { why: "kill", keeps_written },
+        What::Opened(Ok(())),
+        lease(2, (0, 0)),
+    ]
+}
+
 #[test]
 fn a_repeat_after_a_crash_that_does_not_say_so_breaks_i5() {
     let life = |keeps_written, in_doubt| {
@@ -401,17 +415,7 @@ fn a_repeat_after_a_crash_that_does_not_say_so_breaks_i5() {
             }
             other => other,
         };
-        broken_by(vec![
-            What::Port(port(), limits()),
-            commit(1, submit()),
-            applied(1, Some(1)),
-            lease(1, (0, 0)),
-            seen(1),
-            What::Crash { why: "kill", keeps_written },
-            What::Opened(Ok(())),
-            lease(2, (0, 0)),
-            again,
-        ])
+        broken_by([cut_off(keeps_written), vec![again]].concat())
     };
     assert!(life(true, false).contains(&Invariant::I5));
     assert!(!life(true, true).contains(&Invariant::I5));
@@ -422,17 +426,8 @@ fn a_repeat_after_a_crash_that_does_not_say_so_breaks_i5() {
 fn what_is_prepared_after_a_crash_cut_it_off_unprepared_says_so() {
     let life = |in_doubt| {
         let parts = vec![Part { to: to(), attempt: 1, body: 5, in_doubt }];
-        broken_by(vec![
-            What::Port(port(), limits()),
-            commit(1, submit()),
-            applied(1, Some(1)),
-            lease(1, (0, 0)),
-            seen(1),
-            What::Crash { why: "kill", keeps_written: true },
-            What::Opened(Ok(())),
-            lease(2, (0, 0)),
-            What::Prepared { transaction: "t".to_owned(), parts },
-        ])
+        let prepared = What::Prepared { transaction: "t".to_owned(), parts };
+        broken_by([cut_off(true), vec![prepared]].concat())
     };
     assert!(life(false).contains(&Invariant::I5));
     assert!(!life(true).contains(&Invariant::I5));
