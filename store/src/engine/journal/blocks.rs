@@ -11,6 +11,7 @@ use super::disk::{BlockFile, Disk};
 use super::format::GROUP_HEADER_BYTES;
 use super::group::GroupSize;
 use super::pool::ALIGNED_BYTES;
+use super::reserve::is_full;
 use super::write::Current;
 use crate::Durability;
 
@@ -96,7 +97,11 @@ impl Current {
     /// and even be on the disk: of these, both ends are wiped for good. False where that fails.
     pub(super) fn wipe(&self, group_bytes: u64) -> bool {
         let mark = [0; GROUP_HEADER_BYTES];
-        let wipe = |at| self.file.write_all_at(&mut [IoSlice::new(&mark)], at);
+        let wipe = |at| match self.file.write_all_at(&mut [IoSlice::new(&mark)], at) {
+            // A place that was never written needs no wiping, and on a full disk has no room for it. One that was, has.
+            Err(error) if is_full(&error) && self.is_blank(at) => Ok(()),
+            other => other,
+        };
         let begin = wipe(self.position);
         let is_past_cache =
             self.blocks.as_ref().is_some_and(|blocks| blocks.take(self.position, group_bytes));
@@ -110,6 +115,13 @@ impl Current {
             _ => wipe(trailer_at),
         };
         begin.and_then(|()| wipe_end()).and_then(|()| self.file.sync_data()).is_ok()
+    }
+
+    /// Whether there is nothing where a group header would be: behind the file's end, or zeros.
+    fn is_blank(&self, at: u64) -> bool {
+        let mut found = [0; GROUP_HEADER_BYTES];
+        let read = self.file.read_at(&mut found, at);
+        read.is_ok() && found.iter().all(|byte| *byte == 0)
     }
 }
 

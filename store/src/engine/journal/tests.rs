@@ -291,6 +291,29 @@ fn a_journal_reopened_on_a_full_disk_takes_completions() {
     journal.close().unwrap();
 }
 
+/// Found by chaos: a group of whole blocks of which nothing fitted any more stopped the box, since there was no room for the
+/// wiping of what had never been written either.
+#[test]
+fn a_disk_that_is_full_to_the_last_byte_refuses_a_group_and_goes_on() {
+    for left in [0, 1, 10, 23, 24, 511, 512, 600] {
+        let disk = FaultDisk::new();
+        let journal = open(&disk);
+        (0..3).for_each(|number| apply_one(&journal, Key::new(1, number, 0), 5_000));
+        let blocks = disk.blocks_written();
+        disk.set_capacity(disk.used() + left);
+        let mut writes = WriteSet::default();
+        put(&mut writes, Key::new(1, 3, 0), b"head", body(3, 5_000));
+        let refused = journal.apply(&writes, Durability::Flushed).unwrap_err();
+        assert_eq!((refused.kind(), disk.blocks_written()), (ErrorKind::Full, blocks + 1), "{left} left");
+        disk.set_capacity(1 << 30);
+        apply_one(&journal, Key::new(1, 4, 0), 5_000);
+        let expected = contents(&journal);
+        assert_eq!(expected.len(), 4, "{left} left");
+        drop(journal);
+        assert_eq!(contents(&open(&disk.crash(Keep::Synced))), expected, "{left} left");
+    }
+}
+
 /// Deletes that were only written free nothing by themselves, and on a full disk nothing else may come that would.
 #[test]
 fn a_full_disk_frees_what_unflushed_deletes_left() {
